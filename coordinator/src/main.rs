@@ -1,0 +1,3 @@
+//! Decides: membership, epochs, step commit, rewards, journal, launch.
+
+fn main() {}

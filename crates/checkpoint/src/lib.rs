@@ -1,0 +1,1 @@
+//! Weight files: mapped safetensors, atomic publish, Hugging Face export.

@@ -1,0 +1,1 @@
+//! Collective operations over libtorch's c10d (Gloo, NCCL), and in-process.

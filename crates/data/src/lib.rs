@@ -1,0 +1,1 @@
+//! Manifests, labels, the sampling plan, prompts and answers: no pixels, no tensors.

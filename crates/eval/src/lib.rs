@@ -1,0 +1,1 @@
+//! Agreement with human opinion: SRCC, PLCC, KRCC, RMSE.

@@ -1,0 +1,1 @@
+//! Group advantages, policy loss terms and their normalisation, in plain numbers.

@@ -1,0 +1,1 @@
+//! Blocks, block-wise backward, AdamW with f32 masters, schedules.
