@@ -1,0 +1,7 @@
+//! One module a command: each has `Args` for the command line and `run`.
+
+pub mod dataset;
+pub mod evaluate;
+pub mod rewards;
+pub mod status;
+pub mod train;

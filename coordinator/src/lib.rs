@@ -1,0 +1,5 @@
+//! The coordinator: decides membership, epochs and step commits, scores rollouts, keeps the journal and
+//! launches workers. Nothing below it knows a tensor.
+
+pub mod commands;
+pub mod failure;
