@@ -1,1 +1,11 @@
 //! Weight files: mapped safetensors, atomic publish, Hugging Face export.
+
+mod digest;
+mod export;
+mod manifest;
+mod publish;
+
+pub use digest::{sha256_file, tensor_digest, weights_digest};
+pub use export::{Files, SHARD_BYTES, export, write_tensors};
+pub use manifest::{FileDigest, MANIFEST, Manifest};
+pub use publish::{PublishError, Staging, verify};
