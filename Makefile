@@ -1,0 +1,58 @@
+# Everything a person types. Each target does what it needs first, and may be repeated.
+CACHE := $(or $(PRERESQ_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/preresq)
+export PRERESQ_CACHE := $(CACHE)
+export CARGO_TARGET_DIR ?= $(CACHE)/target
+export PATH := $(CACHE)/venv/bin:$(PATH)
+ifndef LIBTORCH
+export LIBTORCH_USE_PYTORCH ?= 1
+endif
+BIN := $(CARGO_TARGET_DIR)/release
+DATA := $(CACHE)/quickstart-data
+
+.PHONY: help setup build quickstart warmstart dataset test lint bench clean
+help:
+	@sed -n 's/^## //p' $(MAKEFILE_LIST)
+
+## make setup        install what is missing, and say what and why
+setup:
+	@deploy/setup/setup.sh
+setup-build:
+	@deploy/setup/setup.sh build
+setup-test:
+	@deploy/setup/setup.sh build test
+
+## make build        the programs: $CARGO_TARGET_DIR/release/{coordinator,worker}
+build: setup-build
+	cargo build --release --workspace --bins
+
+## make dataset      the quickstart's pictures and proxy labels
+dataset: build
+	@deploy/setup/setup.sh photos
+	$(BIN)/coordinator dataset synthesize --photos configs/quickstart/photos.tsv --photos-root $(CACHE)/photos --output $(DATA)
+
+## make quickstart   set up, build, and fine-tune a small Qwen2.5-VL by PRPO on two workers
+quickstart: dataset
+	configs/quickstart/run.sh $(BIN) $(DATA)
+
+## make warmstart    train the quickstart's starting checkpoint again: vision, then language
+warmstart: dataset
+	configs/quickstart/warmstart.sh $(BIN) $(DATA)
+
+## make test         everything that can be tested on this machine
+test: setup-test
+	cargo build --release --workspace --bins
+	cargo nextest run --cargo-profile release --workspace
+
+## make lint         format, clippy, licences and sources, arrows between crates
+lint: setup-test
+	cargo fmt --all --check
+	cargo clippy --release --workspace --all-targets -- -D warnings
+	cargo deny --log-level error check bans licenses sources
+
+## make bench        every claim of speed, as a ratio measured in one run
+bench: build
+	cargo bench --workspace
+
+## make clean        remove what builds and runs have made (not the Python environment)
+clean:
+	rm -rf $(CARGO_TARGET_DIR) $(DATA) runs

