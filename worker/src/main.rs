@@ -1,3 +1,53 @@
-//! Acts: one process a device, a session with the coordinator and the step pipeline.
+//! One process a device: a session with the coordinator and the step pipeline, and tools on one model.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+use worker::commands::{generate, init, logprobs, patches, serve};
+use worker::failure::Failure;
+
+/// Computes what a coordinator asks for. Without a subcommand it joins a run.
+#[derive(Parser)]
+#[command(name = "worker", version, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    serve: Option<serve::Args>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Log-probabilities of given completions, and their gradients.
+    Logprobs(logprobs::Args),
+    /// Responses to requests.
+    Generate(generate::Args),
+    /// Pictures as the model takes them.
+    Patches(patches::Args),
+    /// A fresh checkpoint from a model's configuration.
+    Init(init::Args),
+}
+
+fn main() -> ExitCode {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let cli = Cli::parse();
+    let result = match (cli.command, cli.serve) {
+        (Some(Command::Logprobs(args)), _) => logprobs::run(args),
+        (Some(Command::Generate(args)), _) => generate::run(args),
+        (Some(Command::Patches(args)), _) => patches::run(args),
+        (Some(Command::Init(args)), _) => init::run(args),
+        (None, Some(args)) => serve::run(args),
+        (None, None) => Err(Failure::input(
+            "nothing to do: give --rank N --coordinator ADDR to join a run, or a subcommand (worker --help lists them)",
+        )),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("worker: {failure}");
+            ExitCode::from(failure.exit_code)
+        }
+    }
+}
