@@ -4,6 +4,7 @@ mod digest;
 mod export;
 mod manifest;
 mod publish;
+pub mod weights;
 
 pub use digest::{sha256_file, tensor_digest, weights_digest};
 pub use export::{Files, SHARD_BYTES, export, write_tensors};
