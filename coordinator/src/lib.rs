@@ -2,4 +2,5 @@
 //! launches workers. Nothing below it knows a tensor.
 
 pub mod commands;
+pub mod engine;
 pub mod failure;

@@ -1,0 +1,97 @@
+//! What members say: stale messages are dropped, the rest goes to the state that waits for it.
+
+use std::time::Duration;
+
+use proto::v1::worker_message::Body as Report;
+
+use super::failing::Sign;
+use super::state::State;
+use super::{Command, Engine, Outcome, Rank, Sender};
+
+impl Engine {
+    pub(super) fn on_message(&mut self, now: Duration, sender: Sender, body: Report, out: &mut Vec<Command>) {
+        let Sender { rank, incarnation, epoch, term } = sender;
+        if term != self.spec.term {
+            return;
+        }
+        let Some(member) = self.members.same(rank, incarnation) else { return };
+        member.heard = now;
+        match body {
+            Report::Heartbeat(heartbeat) => return self.members.heartbeat(now, rank, heartbeat),
+            Report::Left(_) => return self.on_left(now, rank, out),
+            Report::WorkFailed(failed) => return self.suspect(now, rank, Sign::WorkFailed(failed.reason), out),
+            _ => {}
+        }
+        if epoch != self.epoch {
+            return;
+        }
+        member.advanced = now;
+        match body {
+            Report::StoreReady(ready) => self.on_store_ready(rank, &ready.address, out),
+            Report::Formed(_) => self.on_formed(now, rank, out),
+            Report::StageReady(ready) => self.on_stage_ready(now, rank, ready, out),
+            Report::RolloutsReady(ready) => self.on_rollouts_ready(now, rank, ready, out),
+            Report::StepReady(ready) => self.on_step_ready(rank, ready, out),
+            Report::Applied(applied) => self.on_applied(now, rank, applied, out),
+            Report::Evaluated(evaluated) => self.on_evaluated(now, rank, evaluated, out),
+            Report::CheckpointWritten(written) => self.on_checkpoint_written(rank, written, out),
+            Report::CollectiveFailed(failed) => self.suspect(now, rank, Sign::CollectiveFailed(failed.reason), out),
+            Report::Join(_) | Report::Heartbeat(_) | Report::Left(_) | Report::WorkFailed(_) => {}
+        }
+    }
+
+    fn on_left(&mut self, now: Duration, rank: Rank, out: &mut Vec<Command>) {
+        if !matches!(self.state, State::Finishing { .. }) {
+            return self.suspect(now, rank, Sign::LeftUnasked, out);
+        }
+        if let Some(member) = self.members.live(rank) {
+            out.push(Command::Close { rank, incarnation: member.incarnation });
+        }
+        self.members.leave(rank);
+        self.end_if_empty(out);
+    }
+
+    pub(super) fn on_disconnected(
+        &mut self,
+        now: Duration,
+        rank: Rank,
+        incarnation: u64,
+        reason: String,
+        out: &mut Vec<Command>,
+    ) {
+        if self.members.same(rank, incarnation).is_none() {
+            return;
+        }
+        match &self.state {
+            // Nothing depends on it yet: its rank is free again.
+            State::Waiting { .. } => self.members.bury(now, rank, reason),
+            State::Finishing { .. } => {
+                self.members.leave(rank);
+                self.end_if_empty(out);
+            }
+            _ => self.suspect(now, rank, Sign::Disconnected(reason), out),
+        }
+    }
+
+    pub(super) fn on_interrupted(&mut self, now: Duration, out: &mut Vec<Command>) {
+        if self.interrupted {
+            return;
+        }
+        self.interrupted = true;
+        match &self.state {
+            State::Waiting { .. } | State::Forming { .. } | State::Staging { .. } => {
+                self.finish(now, Outcome::Interrupted, out);
+            }
+            State::Stepping(stepping) => {
+                let step = stepping.step;
+                if stepping.is_prepared_soon() {
+                    return;
+                }
+                self.send_world(&proto::v1::coordinator_message::Body::Discard(proto::v1::Discard { step }), out);
+                self.drain(now, out);
+            }
+            State::Evaluating { .. } => self.drain(now, out),
+            State::Checkpointing { .. } | State::Failing(_) | State::Finishing { .. } | State::Ended(_) => {}
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! The states of a run, each with what only it knows.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use proto::v1::{SampleRollout, StepReady};
+
+use super::failing::Evidence;
+use super::{CheckpointName, EvaluationSet, Moment, Outcome, Rank};
+
+/// What the run is at.
+#[derive(Debug)]
+pub(crate) enum State {
+    /// Not all ranks have joined.
+    Waiting { since: Duration },
+    /// Everybody joined; the groups are being made.
+    Forming { deadline: Duration, formed: BTreeSet<Rank> },
+    /// Weights are being loaded; the digests that came in.
+    Staging { stage: usize, digests: BTreeMap<Rank, String> },
+    /// An optimizer step.
+    Stepping(Stepping),
+    /// Held-out questions are being answered.
+    Evaluating { stage: usize, set: EvaluationSet, moment: Moment, phase: Evaluating },
+    /// Weights are going to disk.
+    Checkpointing { name: CheckpointName, phase: Checkpointing },
+    /// Somebody is lost; what is known of it is being gathered.
+    Failing(Evidence),
+    /// Everybody was told to stop.
+    Finishing { deadline: Duration, outcome: Outcome },
+    /// Over.
+    Ended(Outcome),
+}
+
+/// A step on its way.
+#[derive(Debug)]
+pub(crate) struct Stepping {
+    pub(crate) stage: usize,
+    /// Within the stage.
+    pub(crate) number: u64,
+    /// Over all stages.
+    pub(crate) step: u64,
+    pub(crate) attempt: u32,
+    pub(crate) phase: StepPhase,
+}
+
+/// How far a step is.
+#[derive(Debug)]
+pub(crate) enum StepPhase {
+    /// The shell says what it does.
+    Planning,
+    /// Ranks draw responses.
+    Rollout(BTreeMap<Rank, Vec<SampleRollout>>),
+    /// The shell scores them.
+    Scoring,
+    /// Ranks prepare the update.
+    Update { ready: BTreeMap<Rank, StepReady>, facts: StepFacts },
+    /// Committed, and being applied; the digests that came in.
+    Commit { skip: bool, applied: BTreeMap<Rank, String> },
+}
+
+/// What the step's record takes from its plan.
+#[derive(Debug)]
+pub(crate) struct StepFacts {
+    pub(crate) lr: f64,
+    pub(crate) cursor: String,
+    pub(crate) samples: Vec<String>,
+    pub(crate) metrics: BTreeMap<String, f64>,
+}
+
+/// How far an evaluation is.
+#[derive(Debug)]
+pub(crate) enum Evaluating {
+    /// The shell says who answers what.
+    Planning,
+    /// Ranks answer.
+    Answering { asked: BTreeMap<Rank, Vec<String>>, answers: BTreeMap<Rank, Vec<SampleRollout>> },
+    /// The shell scores the answers.
+    Scoring,
+}
+
+/// How far a checkpoint is.
+#[derive(Debug)]
+pub(crate) enum Checkpointing {
+    /// The shell makes the folder.
+    Staging,
+    /// The lowest rank writes.
+    Writing,
+    /// The shell checks and publishes.
+    Publishing,
+}

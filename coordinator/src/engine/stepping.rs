@@ -1,0 +1,116 @@
+//! A step on its way to its commit: plan, roll out, score, update.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use proto::v1::coordinator_message::Body as Order;
+use proto::v1::{Rollout, RolloutsReady, SampleRollout, StepReady, Update};
+
+use super::state::{State, StepFacts, StepPhase, Stepping};
+use super::{Command, Engine, Plan, Rank, RolloutWork, UpdateWork};
+
+impl Stepping {
+    /// Its gradients are on their way: finishing it is cheaper than what it cost.
+    pub(super) fn is_prepared_soon(&self) -> bool {
+        matches!(self.phase, StepPhase::Update { .. } | StepPhase::Commit { .. })
+    }
+}
+
+impl Engine {
+    pub(super) fn begin_step(&mut self, stage: usize, number: u64, out: &mut Vec<Command>) {
+        let step = self.committed_step + 1;
+        let attempt = 1;
+        self.state = State::Stepping(Stepping { stage, number, step, attempt, phase: StepPhase::Planning });
+        let world = self.world.iter().copied().collect();
+        out.push(Command::Plan { stage, number, step, attempt, world });
+    }
+
+    pub(super) fn on_planned(&mut self, now: Duration, step: u64, plan: Plan, out: &mut Vec<Command>) {
+        match &self.state {
+            State::Stepping(s) if s.step == step && matches!(s.phase, StepPhase::Planning) => {}
+            _ => return,
+        }
+        self.members.restart_progress(now);
+        match plan {
+            Plan::Rollout(work) => self.begin_rollout(work, out),
+            Plan::Update(work) => self.begin_update(work, out),
+        }
+    }
+
+    fn begin_rollout(&mut self, mut work: RolloutWork, out: &mut Vec<Command>) {
+        let State::Stepping(stepping) = &mut self.state else { return };
+        let (step, attempt) = (stepping.step, stepping.attempt);
+        stepping.phase = StepPhase::Rollout(BTreeMap::new());
+        for rank in &self.world {
+            let samples = work.samples.remove(rank).unwrap_or_default();
+            let order = Rollout { step, attempt, samples, sampling: Some(work.sampling.clone()) };
+            self.send(*rank, Order::Rollout(order), out);
+        }
+    }
+
+    pub(super) fn on_rollouts_ready(
+        &mut self,
+        now: Duration,
+        rank: Rank,
+        ready: RolloutsReady,
+        out: &mut Vec<Command>,
+    ) {
+        let State::Stepping(stepping) = &mut self.state else { return };
+        let expected = (stepping.step, stepping.attempt);
+        let StepPhase::Rollout(results) = &mut stepping.phase else { return };
+        if (ready.step, ready.attempt) != expected {
+            return;
+        }
+        if let Some(reason) = unusable(&ready.samples) {
+            return self.fail(now, reason, 2, out);
+        }
+        results.entry(rank).or_insert(ready.samples);
+        if results.len() == self.world.len() {
+            let rollouts = std::mem::take(results);
+            let (stage, step) = (stepping.stage, stepping.step);
+            stepping.phase = StepPhase::Scoring;
+            out.push(Command::Score { stage, step, rollouts });
+        }
+    }
+
+    pub(super) fn on_scored(&mut self, now: Duration, step: u64, work: UpdateWork, out: &mut Vec<Command>) {
+        match &self.state {
+            State::Stepping(s) if s.step == step && matches!(s.phase, StepPhase::Scoring) => {}
+            _ => return,
+        }
+        self.members.restart_progress(now);
+        self.begin_update(work, out);
+    }
+
+    fn begin_update(&mut self, work: UpdateWork, out: &mut Vec<Command>) {
+        let State::Stepping(stepping) = &mut self.state else { return };
+        let UpdateWork { lr, counts, mut items, samples, cursor, metrics } = work;
+        let (step, attempt, stage) = (stepping.step, stepping.attempt, stepping.stage as u32);
+        stepping.phase =
+            StepPhase::Update { ready: BTreeMap::new(), facts: StepFacts { lr, cursor, samples, metrics } };
+        for rank in &self.world {
+            let items = items.remove(rank).unwrap_or_default();
+            let order = Update { step, attempt, stage, lr, counts: Some(counts), items };
+            self.send(*rank, Order::Update(order), out);
+        }
+    }
+
+    pub(super) fn on_step_ready(&mut self, rank: Rank, ready: StepReady, out: &mut Vec<Command>) {
+        let State::Stepping(stepping) = &mut self.state else { return };
+        let expected = (stepping.step, stepping.attempt);
+        let StepPhase::Update { ready: prepared, .. } = &mut stepping.phase else { return };
+        if (ready.step, ready.attempt) != expected {
+            return;
+        }
+        prepared.entry(rank).or_insert(ready);
+        if prepared.len() == self.world.len() {
+            self.commit(out);
+        }
+    }
+}
+
+/// The first sample that a worker could not use, as a sentence; a picture that cannot be read is wrong input.
+pub(super) fn unusable(samples: &[SampleRollout]) -> Option<String> {
+    let sample = samples.iter().find(|s| !s.error.is_empty())?;
+    Some(format!("sample {:?}: {}", sample.sample_id, sample.error))
+}

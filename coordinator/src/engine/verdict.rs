@@ -1,0 +1,116 @@
+//! What the run is waiting for, in a sentence.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::state::{Checkpointing, Evaluating, State, StepPhase};
+use super::{Activity, Engine, Outcome};
+
+/// What the run is at and why it is not further: "waiting: 1 of 2 workers, 12 s left".
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// The state's name.
+    pub state: &'static str,
+    /// What it waits for.
+    pub reason: String,
+    /// Until it gives up.
+    pub left: Option<Duration>,
+}
+
+impl Verdict {
+    /// The same but for the time left: not worth another line in a log.
+    #[must_use]
+    pub fn says_the_same(&self, other: &Self) -> bool {
+        (self.state, &self.reason) == (other.state, &other.reason)
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.state, self.reason)?;
+        match self.left {
+            Some(left) => write!(f, ", {} s left", left.as_secs()),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Engine {
+    /// What the run is at, at `now`.
+    #[must_use]
+    pub fn verdict(&self, now: Duration) -> Verdict {
+        let world = self.spec.world_size();
+        let (state, reason, deadline) = match &self.state {
+            State::Waiting { since } => {
+                let reason = format!("{} of {world} workers", self.members.live_count());
+                ("waiting", reason, Some(*since + self.spec.forming))
+            }
+            State::Forming { deadline, formed } => {
+                ("forming", format!("{} of {world} workers connected", formed.len()), Some(*deadline))
+            }
+            State::Staging { digests, .. } => {
+                ("loading", format!("{}, {} of {world} workers ready", self.during(), digests.len()), None)
+            }
+            State::Stepping(_) | State::Evaluating { .. } | State::Checkpointing { .. } => {
+                ("running", self.during(), None)
+            }
+            State::Failing(evidence) => ("failing", evidence.first(), None),
+            State::Finishing { deadline, outcome } => {
+                let count = self.members.live_count();
+                (outcome_name(outcome), format!("{count} of {world} workers still there"), Some(*deadline))
+            }
+            State::Ended(outcome) => {
+                let reason = match outcome {
+                    Outcome::Finished => "all stages are done".into(),
+                    Outcome::Interrupted => format!("stopped as asked after step {}", self.committed_step),
+                    Outcome::Failed { reason, .. } => reason.clone(),
+                };
+                (outcome_name(outcome), reason, None)
+            }
+        };
+        Verdict { state, reason, left: deadline.map(|d| d.saturating_sub(now)) }
+    }
+
+    /// What the world does now, as a phrase: "rollout of step 12 (stage explore, 12 of 780)".
+    pub(super) fn during(&self) -> String {
+        let stage = self.activity.and_then(Activity::stage).and_then(|s| self.spec.stages.get(s));
+        let (name, steps) = stage.map_or(("?", 0), |s| (s.name.as_str(), s.steps));
+        match &self.state {
+            State::Stepping(stepping) => {
+                let phase = match stepping.phase {
+                    StepPhase::Planning => "planning",
+                    StepPhase::Rollout(_) => "rollout",
+                    StepPhase::Scoring => "scoring",
+                    StepPhase::Update { .. } => "update",
+                    StepPhase::Commit { .. } => "commit",
+                };
+                format!("{phase} of step {} (stage {name}, {} of {steps})", stepping.step, stepping.number)
+            }
+            State::Evaluating { set, moment, phase, .. } => {
+                let what = match phase {
+                    Evaluating::Planning => "planning the evaluation",
+                    Evaluating::Answering { .. } => "evaluation",
+                    Evaluating::Scoring => "scoring the evaluation",
+                };
+                format!("{what} on {set} ({moment} stage {name}, step {})", self.committed_step)
+            }
+            State::Checkpointing { name, phase } => match phase {
+                Checkpointing::Staging | Checkpointing::Writing => format!("writing checkpoint {name}"),
+                Checkpointing::Publishing => format!("publishing checkpoint {name}"),
+            },
+            State::Staging { .. } => format!("start of stage {name}"),
+            State::Waiting { .. } => "waiting for workers".into(),
+            State::Forming { .. } => "forming the world".into(),
+            State::Failing(evidence) => evidence.during.clone(),
+            State::Finishing { .. } | State::Ended(_) => "the end".into(),
+        }
+    }
+}
+
+fn outcome_name(outcome: &Outcome) -> &'static str {
+    match outcome {
+        Outcome::Finished => "finished",
+        Outcome::Interrupted => "interrupted",
+        Outcome::Failed { .. } => "failed",
+    }
+}
