@@ -1,0 +1,118 @@
+//! Ranks in processes, on CPU, over TCP.
+
+use std::time::{Duration, Instant};
+
+use tch::{Device, Tensor};
+
+use crate::native::{NativeGroup, Scatter};
+use crate::shim::{GroupHandle, Typed as _};
+use crate::{Aborter, Error, Group, LocalGroup, Operation, ReduceOp, Result, Store, Work};
+
+/// Where a rank's connections bind: nowhere else on this host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Bind {
+    /// An address of this host, or a name that resolves to one.
+    Host(String),
+    /// A network interface, such as `eth0`.
+    Interface(String),
+}
+
+/// A group over libtorch's Gloo. A world of one needs no sockets.
+///
+/// A killed peer is seen at once, by all ranks that wait; a silent one when a wait's deadline passes. It stays
+/// on the thread that formed it.
+pub struct GlooGroup(Ranks);
+
+enum Ranks {
+    One(LocalGroup),
+    Many(NativeGroup),
+}
+
+impl GlooGroup {
+    /// Meets the other ranks of `epoch` on the store and connects to each, waiting at most `timeout`.
+    ///
+    /// An epoch's number serves one attempt: after a failed forming, take the next.
+    ///
+    /// # Errors
+    /// `Timeout` where a rank does not come, `PeerLost` where the store or a peer goes away meanwhile,
+    /// `Mismatch` where `rank` is not below `world`, `Unsupported` or `Internal` where `bind` is no address or
+    /// interface of this host.
+    pub fn form(
+        store: &Store,
+        epoch: u64,
+        rank: usize,
+        world: usize,
+        bind: &Bind,
+        timeout: Duration,
+    ) -> Result<Self> {
+        let (small_rank, small_world) = place(rank, world)?;
+        if world == 1 {
+            return Ok(Self(Ranks::One(LocalGroup::alone())));
+        }
+        let start = Instant::now();
+        let prefix = format!("epoch/{epoch}");
+        let group = GroupHandle::form_gloo(store.handle(), &prefix, (small_rank, small_world), bind, timeout)
+            .typed(|| Error::Timeout { operation: Operation::Form, waited: start.elapsed() })?;
+        Ok(Self(Ranks::Many(NativeGroup::new(group, rank, world, Device::Cpu, Scatter::AllToAll))))
+    }
+
+    fn group(&self) -> &dyn Group {
+        match &self.0 {
+            Ranks::One(group) => group,
+            Ranks::Many(group) => group,
+        }
+    }
+}
+
+/// Rank and world as c10d counts them.
+///
+/// # Errors
+/// `Mismatch` where the rank is not below the world, or the world is too large to be one.
+pub(crate) fn place(rank: usize, world: usize) -> Result<(i32, i32)> {
+    match (i32::try_from(rank), i32::try_from(world)) {
+        (Ok(small_rank), Ok(small_world)) if rank < world => Ok((small_rank, small_world)),
+        _ => Err(Error::Mismatch {
+            what: format!("{}: rank", Operation::Form),
+            expected: format!("a rank below the world size {world}"),
+            got: rank.to_string(),
+        }),
+    }
+}
+
+impl Group for GlooGroup {
+    fn rank(&self) -> usize {
+        self.group().rank()
+    }
+
+    fn world_size(&self) -> usize {
+        self.group().world_size()
+    }
+
+    fn all_reduce(&self, tensor: &Tensor, op: ReduceOp) -> Result<Work> {
+        self.group().all_reduce(tensor, op)
+    }
+
+    fn all_gather_base(&self, output: &Tensor, input: &Tensor) -> Result<Work> {
+        self.group().all_gather_base(output, input)
+    }
+
+    fn reduce_scatter_base(&self, output: &Tensor, input: &Tensor, op: ReduceOp) -> Result<Work> {
+        self.group().reduce_scatter_base(output, input, op)
+    }
+
+    fn broadcast(&self, tensor: &Tensor, root: usize) -> Result<Work> {
+        self.group().broadcast(tensor, root)
+    }
+
+    fn barrier(&self) -> Result<Work> {
+        self.group().barrier()
+    }
+
+    fn aborter(&self) -> Aborter {
+        self.group().aborter()
+    }
+
+    fn shutdown(&self) {
+        self.group().shutdown();
+    }
+}

@@ -1,0 +1,271 @@
+//! A group over one of libtorch's process groups: what Gloo and NCCL share.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use tch::{Device, Tensor};
+
+use crate::shim::{Call, Failure, GroupHandle, LineHandle, WorkHandle};
+use crate::{Aborter, Error, Operation, ReduceOp, Result, Work, check, reduce};
+
+/// How long an operation may take to end after its connections were cut.
+const ENDING: Duration = Duration::from_secs(10);
+
+/// How a transport scatters a reduction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scatter {
+    /// Its own reduce-scatter.
+    #[cfg_attr(not(feature = "nccl"), allow(dead_code, reason = "Gloo has none that honours a deadline"))]
+    Own,
+    /// Every rank gets its parts by all-to-all and reduces them itself.
+    AllToAll,
+}
+
+/// Whether a group can still be used, and if not, why; shared with its [`Aborter`]s.
+#[derive(Debug, Default)]
+struct Fate {
+    closed: AtomicBool,
+    lost: OnceLock<String>,
+}
+
+impl Fate {
+    fn usable(&self) -> Result<()> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(Error::Closed);
+        }
+        match self.lost.get() {
+            Some(detail) => Err(Error::PeerLost { detail: detail.clone() }),
+            None => Ok(()),
+        }
+    }
+
+    /// The error that a failure amounts to: after a shutdown here, broken connections are no news.
+    fn explain(&self, failure: Failure, operation: Operation, waited: Duration) -> Error {
+        if self.closed.load(Ordering::Acquire) && !matches!(failure, Failure::Timeout) {
+            return Error::Closed;
+        }
+        if let Failure::PeerLost(detail) = &failure {
+            let _ = self.lost.set(detail.clone());
+        }
+        failure.or_timeout(Error::Timeout { operation, waited })
+    }
+}
+
+/// Operations that nobody waits for any more but that still use their tensors.
+type Graveyard = Rc<RefCell<Vec<Running>>>;
+
+/// An operation that runs, with the tensors that it uses.
+struct Running {
+    work: WorkHandle,
+    tensors: Vec<Tensor>,
+}
+
+/// What the wait does after the operation itself has ended.
+enum Then {
+    Nothing,
+    /// Reduces `parts` `[world, n]` into `output` `[n]`.
+    Reduce {
+        parts: Tensor,
+        output: Tensor,
+        op: ReduceOp,
+    },
+}
+
+/// See [`Work`].
+pub(crate) struct Pending {
+    operation: Operation,
+    running: Option<Running>,
+    then: Then,
+    fate: Arc<Fate>,
+    graveyard: Graveyard,
+}
+
+impl fmt::Debug for Pending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Pending({})", self.operation)
+    }
+}
+
+impl Pending {
+    pub(crate) fn wait(mut self, deadline: Duration) -> Result<()> {
+        let Some(running) = &self.running else { return Ok(()) };
+        let start = Instant::now();
+        running
+            .work
+            .wait(deadline)
+            .map_err(|failure| self.fate.explain(failure, self.operation, start.elapsed()))?;
+        self.running = None;
+        if let Then::Reduce { parts, output, op } = &mut self.then {
+            let _no_grad = tch::no_grad_guard();
+            output.f_copy_(&reduce::over_ranks(parts, *op)?)?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn is_completed(&self) -> bool {
+        self.running.as_ref().is_none_or(|running| running.work.is_completed())
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        if let Some(running) = self.running.take().filter(|running| !running.work.is_completed()) {
+            self.graveyard.borrow_mut().push(running);
+        }
+    }
+}
+
+/// A rank's end of a c10d process group.
+pub(crate) struct NativeGroup {
+    rank: usize,
+    world: usize,
+    device: Device,
+    scatter: Scatter,
+    group: RefCell<Option<GroupHandle>>,
+    line: Arc<LineHandle>,
+    fate: Arc<Fate>,
+    graveyard: Graveyard,
+}
+
+impl NativeGroup {
+    pub(crate) fn new(
+        group: GroupHandle,
+        rank: usize,
+        world: usize,
+        device: Device,
+        scatter: Scatter,
+    ) -> Self {
+        Self {
+            rank,
+            world,
+            device,
+            scatter,
+            line: Arc::new(group.line()),
+            group: RefCell::new(Some(group)),
+            fate: Arc::default(),
+            graveyard: Graveyard::default(),
+        }
+    }
+
+    fn start(&self, operation: Operation, call: Call<'_>, tensors: Vec<Tensor>, then: Then) -> Result<Work> {
+        self.fate.usable()?;
+        self.graveyard.borrow_mut().retain(|running| !running.work.is_completed());
+        let group = self.group.borrow();
+        let group = group.as_ref().ok_or(Error::Closed)?;
+        let work =
+            group.start(call).map_err(|failure| self.fate.explain(failure, operation, Duration::ZERO))?;
+        Ok(Work::native(Pending {
+            operation,
+            running: Some(Running { work, tensors }),
+            then,
+            fate: Arc::clone(&self.fate),
+            graveyard: Rc::clone(&self.graveyard),
+        }))
+    }
+
+    fn flat(&self, operation: Operation, tensor: &Tensor) -> Result<Tensor> {
+        check::flat(operation, tensor, Some(self.device))
+    }
+}
+
+impl crate::Group for NativeGroup {
+    fn rank(&self) -> usize {
+        self.rank
+    }
+
+    fn world_size(&self) -> usize {
+        self.world
+    }
+
+    fn all_reduce(&self, tensor: &Tensor, op: ReduceOp) -> Result<Work> {
+        let tensor = self.flat(Operation::AllReduce, tensor)?;
+        if tensor.numel() == 0 {
+            return self.fate.usable().map(|()| Work::done());
+        }
+        let call = Call::AllReduce { tensor: &tensor, op };
+        self.start(Operation::AllReduce, call, vec![tensor.shallow_clone()], Then::Nothing)
+    }
+
+    fn all_gather_base(&self, output: &Tensor, input: &Tensor) -> Result<Work> {
+        let operation = Operation::AllGather;
+        let (output, input) = (self.flat(operation, output)?, self.flat(operation, input)?);
+        check::parts(operation, &output, &input, self.world)?;
+        if input.numel() == 0 {
+            return self.fate.usable().map(|()| Work::done());
+        }
+        let tensors = vec![output.shallow_clone(), input.shallow_clone()];
+        self.start(operation, Call::AllGather { output: &output, input: &input }, tensors, Then::Nothing)
+    }
+
+    fn reduce_scatter_base(&self, output: &Tensor, input: &Tensor, op: ReduceOp) -> Result<Work> {
+        let operation = Operation::ReduceScatter;
+        let (output, input) = (self.flat(operation, output)?, self.flat(operation, input)?);
+        check::parts(operation, &input, &output, self.world)?;
+        if output.numel() == 0 {
+            return self.fate.usable().map(|()| Work::done());
+        }
+        match self.scatter {
+            Scatter::Own => {
+                let tensors = vec![output.shallow_clone(), input.shallow_clone()];
+                let call = Call::ReduceScatter { output: &output, input: &input, op };
+                self.start(operation, call, tensors, Then::Nothing)
+            }
+            Scatter::AllToAll => {
+                let received = input.f_empty_like()?;
+                let parts = received.f_view([self.world as i64, -1])?;
+                let tensors = vec![received.shallow_clone(), input.shallow_clone()];
+                let call = Call::AllToAll { output: &received, input: &input };
+                self.start(operation, call, tensors, Then::Reduce { parts, output, op })
+            }
+        }
+    }
+
+    fn broadcast(&self, tensor: &Tensor, root: usize) -> Result<Work> {
+        check::root(root, self.world)?;
+        let tensor = self.flat(Operation::Broadcast, tensor)?;
+        if tensor.numel() == 0 {
+            return self.fate.usable().map(|()| Work::done());
+        }
+        let call = Call::Broadcast { tensor: &tensor, root };
+        self.start(Operation::Broadcast, call, vec![tensor.shallow_clone()], Then::Nothing)
+    }
+
+    fn barrier(&self) -> Result<Work> {
+        self.start(Operation::Barrier, Call::Barrier, Vec::new(), Then::Nothing)
+    }
+
+    fn aborter(&self) -> Aborter {
+        let (fate, line) = (Arc::clone(&self.fate), Arc::clone(&self.line));
+        Aborter::new(move || {
+            fate.closed.store(true, Ordering::Release);
+            line.cut();
+        })
+    }
+
+    fn shutdown(&self) {
+        self.fate.closed.store(true, Ordering::Release);
+        self.line.cut();
+        for running in self.graveyard.borrow().iter() {
+            // How it ends does not matter, only that it no longer touches its tensors.
+            let _ = running.work.wait(ENDING);
+        }
+        drop(self.group.borrow_mut().take());
+        self.graveyard.borrow_mut().retain(|running| !running.work.is_completed());
+    }
+}
+
+impl Drop for NativeGroup {
+    fn drop(&mut self) {
+        crate::Group::shutdown(self);
+    }
+}
+
+impl fmt::Debug for Running {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Running({} tensors)", self.tensors.len())
+    }
+}

@@ -1,0 +1,78 @@
+//! Ranks in processes, each with its own GPU.
+
+use std::time::{Duration, Instant};
+
+use tch::{Device, Tensor};
+
+use crate::gloo::place;
+use crate::native::{NativeGroup, Scatter};
+use crate::shim::{GroupHandle, Typed as _};
+use crate::{Aborter, Error, Group, Operation, ReduceOp, Result, Store, Work};
+
+/// A group over libtorch's NCCL. Waits block the thread until the GPU is through with the operation.
+///
+/// Set `TORCH_NCCL_ASYNC_ERROR_HANDLING=0` in the process's environment: libtorch's default ends the process
+/// when an operation fails, and then no epoch follows.
+pub struct NcclGroup(NativeGroup);
+
+impl NcclGroup {
+    /// Meets the other ranks of `epoch` on the store; every rank brings the GPU of number `device`.
+    ///
+    /// # Errors
+    /// As [`crate::GlooGroup::form`]; `Unsupported` or `Internal` where there is no GPU.
+    pub fn form(
+        store: &Store,
+        epoch: u64,
+        rank: usize,
+        world: usize,
+        device: usize,
+        timeout: Duration,
+    ) -> Result<Self> {
+        let ranks = place(rank, world)?;
+        let number = i32::try_from(device)
+            .map_err(|_| Error::Unsupported { what: format!("there is no GPU of number {device}") })?;
+        let start = Instant::now();
+        let prefix = format!("epoch/{epoch}/nccl");
+        let group = GroupHandle::form_nccl(store.handle(), &prefix, ranks, number, timeout)
+            .typed(|| Error::Timeout { operation: Operation::Form, waited: start.elapsed() })?;
+        Ok(Self(NativeGroup::new(group, rank, world, Device::Cuda(device), Scatter::Own)))
+    }
+}
+
+impl Group for NcclGroup {
+    fn rank(&self) -> usize {
+        self.0.rank()
+    }
+
+    fn world_size(&self) -> usize {
+        self.0.world_size()
+    }
+
+    fn all_reduce(&self, tensor: &Tensor, op: ReduceOp) -> Result<Work> {
+        self.0.all_reduce(tensor, op)
+    }
+
+    fn all_gather_base(&self, output: &Tensor, input: &Tensor) -> Result<Work> {
+        self.0.all_gather_base(output, input)
+    }
+
+    fn reduce_scatter_base(&self, output: &Tensor, input: &Tensor, op: ReduceOp) -> Result<Work> {
+        self.0.reduce_scatter_base(output, input, op)
+    }
+
+    fn broadcast(&self, tensor: &Tensor, root: usize) -> Result<Work> {
+        self.0.broadcast(tensor, root)
+    }
+
+    fn barrier(&self) -> Result<Work> {
+        self.0.barrier()
+    }
+
+    fn aborter(&self) -> Aborter {
+        self.0.aborter()
+    }
+
+    fn shutdown(&self) {
+        self.0.shutdown();
+    }
+}

@@ -1,0 +1,207 @@
+//! The Gloo group between real processes: this test binary starts itself as the peers.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+
+mod common;
+
+use std::io::{BufRead, BufReader, Lines, Write, stdin};
+use std::net::SocketAddr;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use collective::{Bind, Error, GlooGroup, Group, Operation, ReduceOp, Store};
+use common::{AMPLE, check_all_operations, check_overlap};
+use tch::{Device, Kind, Tensor};
+
+/// `store rank`: makes this binary a peer instead of a test.
+const PEER: &str = "COLLECTIVE_TEST_PEER";
+
+/// Well under a second, on a busy machine.
+const FAST: Duration = Duration::from_millis(800);
+
+fn bind() -> Bind {
+    Bind::Host("127.0.0.1".into())
+}
+
+fn ones() -> Tensor {
+    Tensor::ones([100_000], (Kind::Float, Device::Cpu))
+}
+
+fn sum(group: &GlooGroup, deadline: Duration) -> Result<f64, Error> {
+    let tensor = ones();
+    group.all_reduce(&tensor, ReduceOp::Sum)?.wait(deadline)?;
+    Ok(tensor.double_value(&[0]))
+}
+
+/// A child process that obeys a line at a time: `form EPOCH WORLD`, `check`, `sum`, `leave`.
+struct Peer {
+    process: Child,
+    orders: ChildStdin,
+    answers: Lines<BufReader<ChildStdout>>,
+}
+
+impl Peer {
+    fn spawn(store: SocketAddr, rank: usize) -> Self {
+        let mut process = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "without_orders_a_peer_does_nothing", "--nocapture"])
+            .env(PEER, format!("{store} {rank}"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let orders = process.stdin.take().unwrap();
+        let answers = BufReader::new(process.stdout.take().unwrap()).lines();
+        Self { process, orders, answers }
+    }
+
+    fn order(&mut self, order: &str) {
+        writeln!(self.orders, "{order}").unwrap();
+    }
+
+    fn answer(&mut self) -> String {
+        self.answers
+            .by_ref()
+            .map(Result::unwrap)
+            .find_map(|line| line.split_once("PEER ").map(|(_, answer)| answer.to_owned()))
+            .expect("the peer answers before it ends")
+    }
+
+    fn signal(&self, signal: &str) {
+        let id = self.process.id().to_string();
+        assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[test]
+fn without_orders_a_peer_does_nothing() {
+    let Ok(place) = std::env::var(PEER) else { return };
+    let (store, rank) = place.split_once(' ').unwrap();
+    let store = Store::connect(store.parse().unwrap(), AMPLE).unwrap();
+    let mut group = None;
+    for order in stdin().lines().map(Result::unwrap) {
+        let words: Vec<&str> = order.split(' ').collect();
+        match words[..] {
+            ["form", epoch, world] => {
+                let (epoch, world) = (epoch.parse().unwrap(), world.parse().unwrap());
+                let rank = rank.parse().unwrap();
+                group = Some(GlooGroup::form(&store, epoch, rank, world, &bind(), AMPLE).unwrap());
+                println!("PEER formed");
+            }
+            ["check"] => {
+                check_all_operations(group.as_ref().unwrap());
+                check_overlap(group.as_ref().unwrap());
+                println!("PEER checked");
+            }
+            ["sum"] => match sum(group.as_ref().unwrap(), AMPLE) {
+                Ok(sum) => println!("PEER {sum}"),
+                Err(error) => println!("PEER {error:?}"),
+            },
+            ["leave"] => {
+                group = None;
+                println!("PEER left");
+            }
+            _ => panic!("unknown order {order:?}"),
+        }
+    }
+}
+
+/// Rank 0 here, the others in processes.
+fn world(size: usize) -> (Store, SocketAddr, Vec<Peer>) {
+    let (store, address) = Store::host(([127, 0, 0, 1], 0).into()).unwrap();
+    let peers = (1..size).map(|rank| Peer::spawn(address, rank)).collect();
+    (store, address, peers)
+}
+
+fn form(store: &Store, epoch: u64, peers: &mut [Peer]) -> GlooGroup {
+    let world = peers.len() + 1;
+    peers.iter_mut().for_each(|peer| peer.order(&format!("form {epoch} {world}")));
+    let group = GlooGroup::form(store, epoch, 0, world, &bind(), AMPLE).unwrap();
+    peers.iter_mut().for_each(|peer| assert_eq!(peer.answer(), "formed"));
+    group
+}
+
+#[test]
+fn all_operations_equal_plain_arithmetic_between_processes() {
+    for size in 2..=3 {
+        let (store, _, mut peers) = world(size);
+        let group = form(&store, 1, &mut peers);
+        peers.iter_mut().for_each(|peer| peer.order("check"));
+        check_all_operations(&group);
+        check_overlap(&group);
+        peers.iter_mut().for_each(|peer| assert_eq!(peer.answer(), "checked"));
+    }
+}
+
+#[test]
+fn a_killed_peer_is_lost_to_all_at_once_and_a_new_epoch_forms() {
+    let (store, address, mut peers) = world(3);
+    let group = form(&store, 1, &mut peers);
+    peers[0].order("sum");
+    let tensor = ones();
+    let work = group.all_reduce(&tensor, ReduceOp::Sum).unwrap();
+
+    let start = Instant::now();
+    peers[1].process.kill().unwrap();
+    let error = work.wait(AMPLE).unwrap_err();
+    assert!(matches!(error, Error::PeerLost { .. }), "{error}");
+    let answer = peers[0].answer();
+    assert!(answer.starts_with("PeerLost"), "{answer}");
+    assert!(start.elapsed() < FAST, "{:?}", start.elapsed());
+    assert!(matches!(sum(&group, AMPLE), Err(Error::PeerLost { .. })));
+    group.shutdown();
+    assert_eq!(sum(&group, AMPLE), Err(Error::Closed));
+
+    peers[1] = Peer::spawn(address, 2);
+    let group = form(&store, 2, &mut peers);
+    peers.iter_mut().for_each(|peer| peer.order("sum"));
+    assert_eq!(sum(&group, AMPLE), Ok(3.0));
+    peers.iter_mut().for_each(|peer| assert_eq!(peer.answer(), "3"));
+}
+
+#[test]
+fn a_stopped_peer_is_a_timeout_at_the_deadline_and_the_shutdown_ends_at_once() {
+    let (store, address, mut peers) = world(2);
+    let group = form(&store, 1, &mut peers);
+    peers[0].signal("-STOP");
+
+    let deadline = Duration::from_millis(300);
+    let start = Instant::now();
+    let error = sum(&group, deadline).unwrap_err();
+    assert!(matches!(error, Error::Timeout { operation: Operation::AllReduce, .. }), "{error}");
+    assert!((deadline..deadline + FAST).contains(&start.elapsed()), "{:?}", start.elapsed());
+
+    let start = Instant::now();
+    group.shutdown();
+    assert!(start.elapsed() < FAST, "{:?}", start.elapsed());
+
+    let group = form(&store, 2, &mut [Peer::spawn(address, 1)]);
+    drop(group);
+
+    peers[0].order("sum");
+    peers[0].signal("-CONT");
+    let answer = peers[0].answer();
+    assert!(answer.starts_with("PeerLost"), "{answer}");
+}
+
+#[test]
+fn a_peer_that_leaves_after_the_last_operation_harms_nobody() {
+    let (store, _, mut peers) = world(3);
+    for epoch in 1..=5 {
+        let group = form(&store, epoch, &mut peers);
+        for peer in &mut peers {
+            peer.order("sum");
+            peer.order("leave");
+        }
+        assert_eq!(sum(&group, AMPLE), Ok(3.0));
+        drop(group);
+        for peer in &mut peers {
+            assert_eq!((peer.answer(), peer.answer()), ("3".into(), "left".into()));
+        }
+    }
+}
