@@ -1,0 +1,68 @@
+//! Keys and words of the published contract that this version does not have yet.
+
+use serde_yaml_ng::Value;
+
+/// What a contract key does in this version.
+struct Later {
+    /// The key, without list positions and without `stages`.
+    key: &'static str,
+    /// The one value that this version can be said to have; `None`: none.
+    only: Option<&'static str>,
+    /// What to write instead.
+    expected: &'static str,
+}
+
+const KEYS: &[Later] = &[
+    later("model.lora", None, "model.trainable all, language or vision"),
+    later("data.epochs", None, "steps"),
+    later("rollout.weights", Some("gathered"), "gathered"),
+    later("objective.reference", Some("initial"), "initial"),
+    later("objective.sync_every", None, "objective.reference initial"),
+    later("objective.sync_mixture", None, "objective.reference initial"),
+    later("objective.importance_cap", None, "no cap"),
+    later("objective.zero_spread", Some("keep"), "keep"),
+    later("recovery.redundancy", Some("none"), "none"),
+    later("recovery.restart_grace", None, "a run that stops when a worker is lost"),
+    later("recovery.coordinator_grace", None, "workers that stop with the coordinator"),
+    later("recovery.min_world", None, "a world of fixed size"),
+    later("recovery.max_world", None, "a world of fixed size"),
+    later("recovery.max_discards", None, "a run that stops when a worker is lost"),
+    later("evaluation.early_stop", None, "steps"),
+    later("coordinator.interface", None, "coordinator.listen"),
+    later("hosts.user", None, "launcher local or external"),
+    later("security", None, "a network that is trusted"),
+    later("slurm", None, "launcher local or external"),
+];
+
+const WORDS: &[(&str, &[&str])] = &[
+    ("parallel.sharding", &["optimizer", "full", "hybrid"]),
+    ("model.trainable", &["lora"]),
+    ("launcher", &["ssh", "slurm"]),
+];
+
+const fn later(key: &'static str, only: Option<&'static str>, expected: &'static str) -> Later {
+    Later { key, only, expected }
+}
+
+/// What is to be done with a contract key that no type has.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It says what this version does anyway.
+    Accept,
+    /// It does not; the sentence says what was expected.
+    Refuse(String),
+}
+
+/// The verdict over `key`; `None` if the contract does not name it.
+pub(crate) fn key(key: &str, value: &Value) -> Option<Verdict> {
+    let later = KEYS.iter().find(|later| later.key == key)?;
+    if later.only.is_some() && value.as_str() == later.only {
+        return Some(Verdict::Accept);
+    }
+    Some(Verdict::Refuse(format!("{key} is not available in this version; expected {}", later.expected)))
+}
+
+/// Whether the contract has `word` as a value of `key` that this version lacks.
+pub(crate) fn word(key: &str, word: &str) -> bool {
+    WORDS.iter().any(|(known, words)| *known == key && words.contains(&word))
+}

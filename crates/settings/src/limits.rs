@@ -1,0 +1,235 @@
+//! The ranges that settings must lie in, and what must fit together.
+
+use std::collections::BTreeSet;
+use std::fmt::Display;
+
+use crate::check::Finding;
+use crate::hosts::Hosts;
+use crate::position::Path;
+use crate::run::{Run, Stage, StageKind};
+use crate::sections::{DataSource, Trainable};
+
+/// Collects what does not hold.
+#[derive(Default)]
+struct Limits(Vec<Finding>);
+
+impl Limits {
+    /// Notes that the value at `path` is not as expected, unless it is.
+    fn demand(&mut self, holds: bool, path: &Path, value: impl Display, expected: &str) {
+        if !holds {
+            let text = format!("{} {value} must be {expected}", path.base());
+            self.0.push(Finding { path: path.clone(), text });
+        }
+    }
+
+    fn positive(&mut self, value: f64, path: &Path) {
+        self.demand(value > 0.0, path, value, "above 0");
+    }
+
+    fn not_negative(&mut self, value: f64, path: &Path) {
+        self.demand(value >= 0.0, path, value, "at least 0");
+    }
+
+    fn at_least(&mut self, value: u64, least: u64, path: &Path) {
+        self.demand(value >= least, path, value, &format!("at least {least}"));
+    }
+
+    /// A name that is also a file name, unique in its list.
+    fn name<'a>(&mut self, name: &'a str, path: &Path, seen: &mut BTreeSet<&'a str>) {
+        let plain = |c: char| c.is_alphanumeric() || "._-".contains(c);
+        let fits = name.chars().all(plain) && name.starts_with(char::is_alphanumeric) && name.len() <= 100;
+        let quoted = format!("\"{name}\"");
+        self.demand(
+            fits,
+            path,
+            &quoted,
+            "letters, digits, '.', '_' and '-', a letter or digit first, 100 at most",
+        );
+        self.demand(seen.insert(name), path, &quoted, "unique in its list");
+    }
+}
+
+/// What is out of range in a recipe.
+pub(crate) fn run_limits(run: &Run) -> Vec<Finding> {
+    let mut limits = Limits::default();
+    let at = |key: &str| Path::dotted(key);
+    limits.name(&run.run.name, &at("run.name"), &mut BTreeSet::new());
+    limits.demand(!run.run.output.as_os_str().is_empty(), &at("run.output"), "\"\"", "a folder");
+    limits.demand(!run.model.path.as_os_str().is_empty(), &at("model.path"), "\"\"", "a folder");
+    // A worker's heartbeat is a fifth of the lease, in whole milliseconds.
+    limits.at_least(run.recovery.lease, 1, &at("recovery.lease"));
+    limits.at_least(run.recovery.forming, 1, &at("recovery.forming"));
+    limits.at_least(run.recovery.progress, 1, &at("recovery.progress"));
+    limits.at_least(run.checkpoint.every, 1, &at("checkpoint.every"));
+    limits.at_least(run.checkpoint.keep.into(), 1, &at("checkpoint.keep"));
+    for (i, fault) in run.faults.iter().enumerate() {
+        limits.at_least(fault.step, 1, &at("faults").index(i).key("step"));
+    }
+    limits.at_least(run.stages.len() as u64, 1, &at("stages"));
+    let mut names = BTreeSet::new();
+    for (i, stage) in run.stages.iter().enumerate() {
+        let at = at("stages").index(i);
+        limits.name(&stage.name, &at.key("name"), &mut names);
+        stage_limits(stage, &at, &mut limits);
+    }
+    limits.0
+}
+
+fn stage_limits(stage: &Stage, at: &Path, limits: &mut Limits) {
+    let frozen = stage.kind == StageKind::Vision && stage.trainable == Trainable::Language;
+    let expected = "all or vision in a stage of kind vision";
+    limits.demand(!frozen, &at.key("model").key("trainable"), "language", expected);
+    limits.at_least(stage.steps, 1, &at.key("steps"));
+    data_limits(stage, &at.key("data"), limits);
+    rollout_limits(stage, at, limits);
+    reward_limits(stage, &at.key("reward"), limits);
+    loss_limits(stage, at, limits);
+    optimizer_limits(stage, &at.key("optimizer"), limits);
+    let parallel = at.key("parallel");
+    limits.at_least(stage.parallel.samples_per_step.into(), 1, &parallel.key("samples_per_step"));
+    limits.at_least(stage.parallel.token_budget.into(), 1, &parallel.key("token_budget"));
+}
+
+/// A visual token covers 28 × 28 pixels: 2 × 2 patches of 14 × 14.
+const TOKEN_SIDE: u32 = 28;
+
+fn data_limits(stage: &Stage, at: &Path, limits: &mut Limits) {
+    let data = &stage.data;
+    for (list, sources) in [("train", &data.train), ("validation", &data.validation), ("test", &data.test)] {
+        let mut names = BTreeSet::new();
+        for (i, source) in sources.iter().enumerate() {
+            let at = at.key(list).index(i);
+            limits.name(&source.name, &at.key("name"), &mut names);
+            let (manifests, folders) =
+                (DataSource::split(&source.manifest), DataSource::split(&source.media));
+            let expected = format!("as many folders as manifests ({}), joined by ':'", manifests.len());
+            let media = format!("\"{}\"", source.media.display());
+            limits.demand(manifests.len() == folders.len(), &at.key("media"), media, &expected);
+        }
+    }
+    if let Some(crop) = data.crop {
+        let expected = format!("a multiple of {TOKEN_SIDE}, the side of a visual token, above 0");
+        limits.demand(crop > 0 && crop.is_multiple_of(TOKEN_SIDE), &at.key("crop"), crop, &expected);
+    }
+    let least = TOKEN_SIDE * TOKEN_SIDE;
+    for (key, value) in [("min_pixels", data.min_pixels), ("max_pixels", data.max_pixels)] {
+        let expected = format!("at least {least}, the area of a visual token");
+        limits.demand(
+            value.is_none_or(|pixels| pixels >= least),
+            &at.key(key),
+            value.unwrap_or(0),
+            &expected,
+        );
+    }
+    if let (Some(min), Some(max)) = (data.min_pixels, data.max_pixels) {
+        limits.demand(min <= max, &at.key("min_pixels"), min, &format!("at most max_pixels {max}"));
+    }
+    for (i, prompt) in data.prompts.iter().enumerate() {
+        limits.demand(!prompt.trim().is_empty(), &at.key("prompts").index(i), "\"\"", "a question");
+    }
+}
+
+fn rollout_limits(stage: &Stage, at: &Path, limits: &mut Limits) {
+    let (rollout, under) = (&stage.rollout, at.key("rollout"));
+    limits.at_least(rollout.responses.into(), 1, &under.key("responses"));
+    limits.at_least(rollout.max_new_tokens.into(), 1, &under.key("max_new_tokens"));
+    limits.not_negative(rollout.temperature, &under.key("temperature"));
+    let top_p = rollout.top_p;
+    limits.demand(top_p > 0.0 && top_p <= 1.0, &under.key("top_p"), top_p, "above 0 and at most 1");
+    let (evaluation, under) = (&stage.evaluation, at.key("evaluation"));
+    limits.at_least(evaluation.responses.into(), 1, &under.key("responses"));
+    limits.not_negative(evaluation.temperature, &under.key("temperature"));
+}
+
+fn reward_limits(stage: &Stage, at: &Path, limits: &mut Limits) {
+    limits.at_least(stage.reward.group_samples.into(), 1, &at.key("group_samples"));
+    let (parts, at) = (&stage.reward.parts, at.key("parts"));
+    for (key, value) in [
+        ("pairwise", parts.pairwise),
+        ("triplet", parts.triplet),
+        ("response_balance", parts.response_balance),
+        ("response_balance_lambda", parts.response_balance_lambda),
+        ("std_penalty", parts.std_penalty),
+        ("min_std", parts.min_std),
+        ("score_rank", parts.score_rank),
+        ("format", parts.format),
+    ] {
+        limits.not_negative(value, &at.key(key));
+    }
+    let aspects = parts.balance_aspects;
+    limits.demand((1..=5).contains(&aspects), &at.key("balance_aspects"), aspects, "from 1 to 5");
+}
+
+fn loss_limits(stage: &Stage, at: &Path, limits: &mut Limits) {
+    let (objective, under) = (&stage.objective, at.key("objective"));
+    limits.not_negative(objective.beta, &under.key("beta"));
+    let low = objective.epsilon_low;
+    limits.demand((0.0..=1.0).contains(&low), &under.key("epsilon_low"), low, "from 0 to 1");
+    limits.not_negative(objective.epsilon_high, &under.key("epsilon_high"));
+    limits.at_least(objective.iterations.into(), 1, &under.key("iterations"));
+    let (supervised, under) = (&stage.supervised, at.key("supervised"));
+    for (key, value) in [
+        ("lead_weight", supervised.lead_weight),
+        ("kind_weight", supervised.kind_weight),
+        ("level_weight", supervised.level_weight),
+        ("quality_weight", supervised.quality_weight),
+    ] {
+        limits.not_negative(value, &under.key(key));
+    }
+    let gross = supervised.gross_first;
+    limits.demand((0.0..=1.0).contains(&gross), &under.key("gross_first"), gross, "from 0 to 1");
+}
+
+fn optimizer_limits(stage: &Stage, at: &Path, limits: &mut Limits) {
+    let optimizer = &stage.optimizer;
+    limits.positive(optimizer.lr, &at.key("lr"));
+    for (i, beta) in optimizer.betas.into_iter().enumerate() {
+        limits.demand((0.0..1.0).contains(&beta), &at.key("betas").index(i), beta, "at least 0 and below 1");
+    }
+    limits.positive(optimizer.eps, &at.key("eps"));
+    limits.not_negative(optimizer.weight_decay, &at.key("weight_decay"));
+    limits.not_negative(optimizer.max_grad_norm, &at.key("max_grad_norm"));
+    let (warmup, steps) = (optimizer.warmup_steps, stage.steps);
+    limits.demand(
+        warmup <= steps,
+        &at.key("warmup_steps"),
+        warmup,
+        &format!("at most the stage's steps {steps}"),
+    );
+    limits.at_least(optimizer.max_consecutive_skips.into(), 1, &at.key("max_consecutive_skips"));
+}
+
+/// More workers than any one run has; a bound, so that a mistyped number allocates nothing.
+const MOST_WORKERS: u32 = 4096;
+
+/// What is out of range in a host file.
+pub(crate) fn host_limits(hosts: &Hosts) -> Vec<Finding> {
+    let mut limits = Limits::default();
+    let listen = &hosts.coordinator.listen;
+    let fits =
+        listen.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
+    let at = Path::dotted("coordinator.listen");
+    limits.demand(fits, &at, format!("\"{listen}\""), "host:port, port 0 where the system may choose");
+    limits.at_least(hosts.hosts.len() as u64, 1, &Path::dotted("hosts"));
+    let mut names = BTreeSet::new();
+    let mut world = 0u64;
+    for (i, host) in hosts.hosts.iter().enumerate() {
+        let at = Path::dotted("hosts").index(i);
+        limits.name(&host.name, &at.key("name"), &mut names);
+        limits.demand(
+            !host.address.trim().is_empty(),
+            &at.key("address"),
+            "\"\"",
+            "a host name or IP address",
+        );
+        limits.at_least(host.workers.into(), 1, &at.key("workers"));
+        world += u64::from(host.workers);
+        let expected = format!("at most {MOST_WORKERS} with the hosts before it");
+        limits.demand(world <= MOST_WORKERS.into(), &at.key("workers"), host.workers, &expected);
+        for key in host.environment.keys() {
+            let fits = !key.is_empty() && !key.contains(['=', '\0']);
+            limits.demand(fits, &at.key("environment").key(key), "", "the name of an environment variable");
+        }
+    }
+    limits.0
+}

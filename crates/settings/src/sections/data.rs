@@ -1,0 +1,82 @@
+//! `data:`: sets, pixels, prompts.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// `data:`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Data {
+    /// Training sets.
+    pub train: Vec<DataSource>,
+    /// Held out; chooses checkpoints.
+    pub validation: Vec<DataSource>,
+    /// Held out; touched at the end only.
+    pub test: Vec<DataSource>,
+    /// Lower bound on a resized picture's area, pixels; the processor's own when absent.
+    pub min_pixels: Option<u32>,
+    /// Upper bound on a resized picture's area, pixels; the processor's own when absent.
+    pub max_pixels: Option<u32>,
+    /// How a step's samples are drawn.
+    pub sampler: Sampler,
+    /// Side of a random square crop at native scale in training, pixels; none when absent.
+    pub crop: Option<u32>,
+    /// Random horizontal and vertical flips in training.
+    pub flip: bool,
+    /// Questions to draw from instead of the manifest's; empty: the manifest's own. `@exploration` stands for
+    /// the paraphrases that come with the program.
+    pub prompts: Vec<String>,
+}
+
+impl Default for Data {
+    fn default() -> Self {
+        Self {
+            train: Vec::new(),
+            validation: Vec::new(),
+            test: Vec::new(),
+            min_pixels: None,
+            max_pixels: None,
+            sampler: Sampler::Mixed,
+            crop: None,
+            flip: false,
+            prompts: Vec::new(),
+        }
+    }
+}
+
+/// One manifest with its media folder.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataSource {
+    /// Shown in reports; unique within its list.
+    pub name: String,
+    /// JSON lines (images) or a JSON array (videos) in the published format; several files joined by `:`.
+    pub manifest: PathBuf,
+    /// The folder that the manifest's file names are relative to; as many as files, joined by `:`.
+    pub media: PathBuf,
+}
+
+impl DataSource {
+    /// The files or folders that a path joined by `:` stands for.
+    #[must_use]
+    pub fn split(joined: &Path) -> Vec<PathBuf> {
+        joined.to_string_lossy().split(':').map(PathBuf::from).collect()
+    }
+
+    /// The manifests, each with its folder.
+    #[must_use]
+    pub fn pairs(&self) -> Vec<(PathBuf, PathBuf)> {
+        Self::split(&self.manifest).into_iter().zip(Self::split(&self.media)).collect()
+    }
+}
+
+/// How a step's samples are drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Sampler {
+    /// Every step's samples come from one data set, picked at random.
+    Published,
+    /// One shuffle over all data sets.
+    Mixed,
+}

@@ -1,0 +1,84 @@
+//! `recovery:`, `checkpoint:` and `faults:`.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// `recovery:`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Recovery {
+    /// A worker silent for longer is lost, seconds.
+    pub lease: u64,
+    /// How long the world may take to form, seconds.
+    pub forming: u64,
+    /// How long one stage of a step may take without progress, seconds.
+    pub progress: u64,
+}
+
+impl Default for Recovery {
+    fn default() -> Self {
+        Self { lease: 15, forming: 120, progress: 600 }
+    }
+}
+
+impl Recovery {
+    /// Time between a worker's heartbeats: a fifth of the lease, so that four may be lost.
+    #[must_use]
+    pub fn heartbeat(&self) -> Duration {
+        Duration::from_millis(self.lease.saturating_mul(1000) / 5)
+    }
+}
+
+/// `checkpoint:`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Checkpoint {
+    /// Steps between checkpoints; a stage's end always writes one.
+    pub every: u64,
+    /// Newest checkpoints that stay, besides stage ends.
+    pub keep: u32,
+}
+
+impl Default for Checkpoint {
+    fn default() -> Self {
+        Self { every: 50, keep: 3 }
+    }
+}
+
+/// A planned fault: at a rank, step and phase, do something. Refused without `--allow-faults`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fault {
+    /// On which rank.
+    pub rank: u32,
+    /// At which step (1 is the first).
+    pub step: u64,
+    /// When in the step.
+    pub phase: Phase,
+    /// What happens.
+    #[serde(rename = "do")]
+    pub action: FaultAction,
+}
+
+/// A moment of a step on a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// While responses are drawn.
+    Rollout,
+    /// Before gradients are reduced.
+    Update,
+    /// After StepReady, before Commit is applied.
+    Commit,
+    /// While a checkpoint is written.
+    Checkpoint,
+}
+
+/// What a planned fault does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FaultAction {
+    /// The process aborts at once (SIGKILL to itself).
+    Kill,
+}

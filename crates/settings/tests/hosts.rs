@@ -1,0 +1,79 @@
+//! Host files as people write them, and what is said when they are wrong.
+
+use std::path::Path;
+
+use settings::{DeviceKind, Error, Launcher, load_hosts, parse_hosts};
+
+fn complaints(text: &str) -> Vec<String> {
+    match parse_hosts("hosts.yaml", text) {
+        Err(Error::Wrong(problems)) => problems.iter().map(ToString::to_string).collect(),
+        other => panic!("expected problems, got {other:?}"),
+    }
+}
+
+#[test]
+fn the_host_files_that_come_with_the_program_are_good() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs/hosts");
+    let local = load_hosts(folder.join("local.yaml")).expect("local.yaml");
+    assert_eq!((local.launcher, local.world_size(), local.hosts[0].threads), (Launcher::Local, 2, 1));
+    assert_eq!((local.coordinator.listen.as_str(), local.hosts[0].device), ("127.0.0.1:0", DeviceKind::Cpu));
+    let external = load_hosts(folder.join("external.yaml")).expect("external.yaml");
+    assert_eq!(external.launcher, Launcher::External);
+}
+
+#[test]
+fn an_unknown_key_is_refused_with_its_line_and_the_nearest_known_one() {
+    let text =
+        "launcher: local\nhosts:\n  - name: a\n    workers: 1\n    threads: 1\n    addres: x\n    gpu: 1\n";
+    let said = complaints(text);
+    assert!(
+        said[0].starts_with("hosts.yaml:6: unknown key \"addres\", did you mean \"address\"?"),
+        "{said:#?}"
+    );
+    assert!(said[1].starts_with("hosts.yaml:7: unknown key \"gpu\", did you mean \"device\"?"), "{said:#?}");
+}
+
+#[test]
+fn what_the_contract_names_and_this_version_lacks_is_said_so() {
+    let text = "launcher: slurm\ncoordinator: { listen: 'h:1', interface: eth0 }\nhosts: [{ name: a, workers: 1, user: u }]\nslurm: { nodes: 2 }\n";
+    assert_eq!(
+        complaints(text),
+        [
+            "hosts.yaml:1: launcher: slurm is not available in this version; expected local or external",
+            "hosts.yaml:2: coordinator.interface is not available in this version; expected coordinator.listen",
+            "hosts.yaml:3: hosts.user is not available in this version; expected launcher local or external",
+            "hosts.yaml:4: slurm is not available in this version; expected launcher local or external",
+        ]
+    );
+}
+
+#[test]
+fn ranges_are_said_where_the_value_stands() {
+    let text = "launcher: local\ncoordinator: { listen: '7777' }\nhosts:\n  - { name: a, workers: 0 }\n  - { name: a, workers: 4000000000, address: '' }\n";
+    let said = complaints(text);
+    let expected = [
+        "hosts.yaml:2: coordinator.listen \"7777\" must be host:port",
+        "hosts.yaml:4: hosts.0.workers 0 must be at least 1",
+        "hosts.yaml:5: hosts.1.name \"a\" must be unique in its list",
+        "hosts.yaml:5: hosts.1.address \"\" must be a host name or IP address",
+        "hosts.yaml:5: hosts.1.workers 4000000000 must be at most 4096 with the hosts before it",
+    ];
+    assert_eq!(said.len(), expected.len(), "{said:#?}");
+    for (said, expected) in said.iter().zip(expected) {
+        assert!(said.starts_with(expected), "{said}\n{expected}");
+    }
+    assert_eq!(complaints("launcher: local\nhosts: []\n"), ["hosts.yaml:2: hosts 0 must be at least 1"]);
+    assert_eq!(complaints("launcher: local\n"), ["hosts.yaml: hosts is missing"]);
+}
+
+#[test]
+fn environments_take_any_variable() {
+    let hosts =
+        parse_hosts("h", "launcher: local\nhosts: [{name: a, workers: 1, environment: {A.B: '1', c: x}}]\n")
+            .expect("a good file");
+    assert_eq!(hosts.hosts[0].environment.get("A.B").map(String::as_str), Some("1"));
+    assert!(
+        complaints("launcher: local\nhosts: [{name: a, workers: 1, environment: {A: 1}}]")[0]
+            .contains("expected text")
+    );
+}
