@@ -24,6 +24,8 @@ pub struct Data {
     pub crop: Option<u32>,
     /// Random horizontal and vertical flips in training.
     pub flip: bool,
+    /// A random order of the colour channels in training, which changes hues and no texture.
+    pub permute_channels: bool,
     /// Questions to draw from instead of the manifest's; empty: the manifest's own. `@exploration` stands for
     /// the paraphrases that come with the program.
     pub prompts: Vec<String>,
@@ -40,6 +42,7 @@ impl Default for Data {
             sampler: Sampler::Mixed,
             crop: None,
             flip: false,
+            permute_channels: false,
             prompts: Vec::new(),
         }
     }
