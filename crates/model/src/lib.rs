@@ -1,1 +1,31 @@
 //! Qwen2.5-VL on libtorch: config, weights, vision, text, mRoPE, cache, sampling.
+
+pub mod config;
+pub mod head;
+pub mod names;
+
+mod attention;
+mod chat;
+mod fields;
+mod mrope;
+mod ops;
+mod packed;
+mod params;
+mod processor;
+mod prompt;
+mod qwen;
+#[cfg(test)]
+mod testing;
+mod text;
+mod tower;
+mod windows;
+
+pub use chat::Part;
+pub use config::{Config, ConfigError};
+pub use mrope::Medium;
+pub use packed::{Packed, PackedSample, Segment, Targets};
+pub use params::{LoadError, Params};
+pub use processor::{Processor, ProcessorError, SpecialTokens};
+pub use prompt::{Prompt, PromptError};
+pub use qwen::{Forward, Link, Qwen, run};
+pub use tower::{VisionBatch, pixel_values};

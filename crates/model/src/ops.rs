@@ -1,0 +1,51 @@
+//! The pieces that vision tower and language model share.
+
+use tch::{Kind, Tensor};
+
+/// RMS norm over the last dimension: the mean square in f32, then scaled in the input's type (transformers'
+/// `Qwen2_5_VLRMSNorm`).
+pub(crate) fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Tensor {
+    let wide = x.to_kind(Kind::Float);
+    let scale = (wide.square().mean_dim([-1_i64].as_slice(), true, Kind::Float) + eps).rsqrt();
+    (wide * scale).to_kind(x.kind()) * weight
+}
+
+/// Cosines and signed sines `[tokens, 1, head]` of the rotary embedding, ready for [`rotate`].
+#[derive(Debug)]
+pub(crate) struct Rotation {
+    pub(crate) cos: Tensor,
+    /// Negative in the first half of a head, which takes the second half's values.
+    pub(crate) sin: Tensor,
+}
+
+impl Rotation {
+    /// From angles `[tokens, head / 2]` in f32.
+    pub(crate) fn new(angles: &Tensor, kind: Kind) -> Self {
+        let (cos, sin) = (angles.cos(), angles.sin());
+        let table =
+            |first: Tensor, second: &Tensor| Tensor::cat(&[&first, second], -1).unsqueeze(1).to_kind(kind);
+        Self { cos: table(cos.shallow_clone(), &cos), sin: table(-&sin, &sin) }
+    }
+}
+
+/// Turns the halves of every head of `x` `[tokens, heads, head]` into each other.
+pub(crate) fn rotate(x: &Tensor, by: &Rotation) -> Tensor {
+    let half = x.size()[x.dim() - 1] / 2;
+    (x * &by.cos).addcmul(&x.roll([half].as_slice(), [-1_i64].as_slice()), &by.sin)
+}
+
+/// Rotary frequencies `[dim / 2]` in f32: θ^(−2i / dim).
+pub(crate) fn inverse_frequencies(theta: f64, dim: i64) -> Tensor {
+    let exponents = Tensor::arange_start_step(0, dim, 2, (Kind::Float, tch::Device::Cpu)) / dim as f64;
+    Tensor::from(theta as f32).pow(&exponents).reciprocal()
+}
+
+/// `x · weightᵀ` without a bias.
+pub(crate) fn project(x: &Tensor, weight: &Tensor) -> Tensor {
+    x.linear::<&Tensor>(weight, None)
+}
+
+/// Attention over `[batch, heads, tokens, head]` with the softmax in f32; `mask` is added to the scores.
+pub(crate) fn attention(q: &Tensor, k: &Tensor, v: &Tensor, mask: Option<&Tensor>, causal: bool) -> Tensor {
+    Tensor::scaled_dot_product_attention(q, k, v, mask, 0.0, causal, None::<f64>, false)
+}
