@@ -49,6 +49,13 @@ extern "C" int32_t collective_gloo_form(
     TORCH_CHECK(
         sockets->count() == static_cast<size_t>(world - 1), "found ", sockets->count(), " sockets of a group with ",
         world - 1, " peers: is Gloo's header of another version than libtorch?");
+    // No rank has formed before all have: one that leaves early must not break the forming of the others.
+    try {
+      mesh->barrier()->wait(timeout);
+    } catch (...) {
+      sockets->cut();
+      throw;
+    }
     mesh->setTimeout(kOperationLimit);
     *out = new Group{std::move(mesh), std::move(sockets), true};
   });

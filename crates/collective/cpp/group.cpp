@@ -22,6 +22,11 @@ bool says_timeout(std::string text) {
   return text.find("timed out") != std::string::npos || text.find("timeout") != std::string::npos;
 }
 
+// Gloo wraps what broke while connecting in an exception without a type of its own.
+bool says_unconnected(const std::string& text) {
+  return text.find("connectFullMesh failed") != std::string::npos;
+}
+
 Code lost_or_late(const char* text) {
   return says_timeout(text) ? TIMEOUT : PEER_LOST;
 }
@@ -42,7 +47,8 @@ Code report(char** message) noexcept {
     const char* text = error.what_without_backtrace();
     return explain(says_timeout(text) ? TIMEOUT : INTERNAL, text, message);
   } catch (const std::exception& error) {
-    return explain(INTERNAL, error.what(), message);
+    const char* text = error.what();
+    return explain(says_unconnected(text) ? lost_or_late(text) : INTERNAL, text, message);
   } catch (...) {
     return explain(INTERNAL, "an exception of an unknown type", message);
   }

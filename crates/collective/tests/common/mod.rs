@@ -7,7 +7,7 @@ use collective::{Group, ReduceOp};
 use tch::{Device, Kind, Tensor};
 
 /// Ample: no test that passes waits this long.
-pub const AMPLE: Duration = Duration::from_secs(30);
+pub(crate) const AMPLE: Duration = Duration::from_secs(30);
 
 /// Value `index` of `rank`: small whole numbers, whose sums bf16 holds exactly.
 fn value(rank: usize, index: usize) -> f64 {
@@ -23,7 +23,7 @@ fn values(tensor: &Tensor) -> Vec<f64> {
 }
 
 /// Runs every operation on f32, bf16 and i64 and compares with plain arithmetic.
-pub fn check_all_operations(group: &dyn Group) {
+pub(crate) fn check_all_operations(group: &dyn Group) {
     for kind in [Kind::Float, Kind::BFloat16, Kind::Int64] {
         for n in [1, 5, 3000] {
             check_operations(group, kind, n);
@@ -83,7 +83,7 @@ fn check_empty(group: &dyn Group) {
 }
 
 /// Starts several operations before it waits for the first, and waits for the last one first.
-pub fn check_overlap(group: &dyn Group) {
+pub(crate) fn check_overlap(group: &dyn Group) {
     let world = group.world_size() as f64;
     let tensors: Vec<Tensor> =
         (0..6).map(|i| Tensor::full([1000 + i], i, (Kind::Float, Device::Cpu))).collect();
