@@ -31,6 +31,7 @@ mod origin;
 mod position;
 mod raw;
 mod run;
+mod schedule;
 mod sections;
 mod shape;
 
