@@ -10,3 +10,4 @@ pub use digest::{sha256_file, tensor_digest, weights_digest};
 pub use export::{Files, SHARD_BYTES, export, write_tensors};
 pub use manifest::{FileDigest, MANIFEST, Manifest};
 pub use publish::{PublishError, Staging, verify};
+pub use safetensors::tensor::{Dtype, View};

@@ -90,15 +90,23 @@ impl WeightFiles {
     pub fn open(folder: &Path) -> Result<Self, WeightError> {
         let single = folder.join(SINGLE);
         if single.exists() {
-            let shard = Shard::open(single)?;
-            let places = shard.entries.keys().map(|name| (name.clone(), 0)).collect();
-            return Ok(Self { shards: vec![shard], places });
+            return Self::open_file(&single);
         }
         let index = folder.join(INDEX);
         if !index.exists() {
             return Err(WeightError::Missing(folder.to_owned()));
         }
         Self::open_shards(folder, &index)
+    }
+
+    /// Maps one safetensors file and checks its header.
+    ///
+    /// # Errors
+    /// If it is missing or damaged.
+    pub fn open_file(path: &Path) -> Result<Self, WeightError> {
+        let shard = Shard::open(path.to_owned())?;
+        let places = shard.entries.keys().map(|name| (name.clone(), 0)).collect();
+        Ok(Self { shards: vec![shard], places })
     }
 
     fn open_shards(folder: &Path, index: &Path) -> Result<Self, WeightError> {

@@ -1,1 +1,40 @@
-//! Blocks, block-wise backward, AdamW with f32 masters, schedules.
+//! A rank's training: block-wise backward, AdamW over f32 masters, prepared steps and commits.
+//!
+//! ```text
+//! items → micro-batches → forward link by link → head and loss in chunks → backward link by link
+//!       → gradients in f32, summed over ranks block by block → Prepared → commit → AdamW → compute copies
+//! ```
+
+mod adamw;
+mod backward;
+#[cfg(test)]
+mod backward_tests;
+mod blocks;
+mod distortion;
+mod error;
+mod item;
+mod logprobs;
+mod metrics;
+mod microbatch;
+mod norm;
+mod objective;
+#[cfg(test)]
+mod objective_tests;
+mod pass;
+mod save;
+mod sharding;
+mod tensors;
+#[cfg(test)]
+mod testing;
+mod trainer;
+#[cfg(test)]
+mod trainer_tests;
+
+pub use blocks::BlockId;
+pub use distortion::{KINDS, LEVELS, Prediction};
+pub use error::Error;
+pub use item::{Completion, Item};
+pub use pass::Counts;
+pub use save::STATE_FILE;
+pub use sharding::{Replicate, Sharding};
+pub use trainer::{Prepared, Trainer};

@@ -1,0 +1,150 @@
+//! Backward link by link: the exact gradient with no hooks and no custom autograd functions.
+//!
+//! Each link runs forward on a detached input and on leaves of its own; backward goes from the last link to the
+//! first, hands each link `dy` and takes `dx`. What a link keeps in between is its graph (`recompute: none`) or
+//! its input alone (`recompute: blocks`), from which the graph is built again.
+
+use model::{Link, Params};
+use settings::Recompute;
+use tch::{Tensor, no_grad_guard};
+
+use crate::Error;
+use crate::blocks::BlockId;
+use crate::sharding::Sharding;
+
+/// Told after each link's backward which block is the last that is not complete yet.
+pub(crate) type Finished<'a> = dyn FnMut(&mut dyn Sharding, Option<BlockId>) -> Result<(), Error> + 'a;
+
+/// A chain's forward pass, with what its backward needs.
+pub(crate) struct Forward<'a> {
+    links: Vec<Link<'a>>,
+    kept: Vec<Kept>,
+    /// Links before this one, and the chain's input, need no gradient.
+    first: usize,
+    /// The last link's output, detached: `[tokens, hidden]` or what the link gives.
+    pub(crate) output: Tensor,
+}
+
+/// What a link keeps for its backward.
+enum Kept {
+    Nothing,
+    Input(Tensor),
+    Graph(Graph),
+}
+
+/// A link's forward with its graph.
+struct Graph {
+    leaves: Params,
+    input: Tensor,
+    output: Tensor,
+}
+
+/// Runs `links` on `input` (detached; no gradient is taken for it).
+///
+/// # Errors
+/// If a link's parameters cannot be had.
+pub(crate) fn forward<'a>(
+    links: Vec<Link<'a>>,
+    input: &Tensor,
+    weights: &mut dyn Sharding,
+    recompute: Recompute,
+) -> Result<Forward<'a>, Error> {
+    let trains = |link: &Link<'_>| link.params.iter().any(|name| weights.trains(name));
+    let first = links.iter().position(trains).unwrap_or(links.len());
+    let mut kept = Vec::with_capacity(links.len());
+    let mut x = input.detach();
+    for (i, link) in links.iter().enumerate() {
+        let (y, keep) = if i >= first && recompute == Recompute::None {
+            let graph = Graph::of(link, &x, i > first, weights)?;
+            (graph.output.detach(), Kept::Graph(graph))
+        } else {
+            let y = without_graph(link, &x, weights)?;
+            (y, if i >= first { Kept::Input(x) } else { Kept::Nothing })
+        };
+        kept.push(keep);
+        x = y;
+    }
+    Ok(Forward { links, kept, first, output: x })
+}
+
+impl Forward<'_> {
+    /// Takes `dy`, the gradient of the chain's output, through the links from the last to the first, and adds
+    /// every trained parameter's gradient to `weights`. After each link, `finished` is given the last block that
+    /// links before it still use (none before the first link): all blocks after that one are complete.
+    ///
+    /// # Errors
+    /// If a link's parameters cannot be had, or `finished` fails.
+    pub(crate) fn backward(
+        mut self,
+        dy: &Tensor,
+        weights: &mut dyn Sharding,
+        finished: &mut Finished<'_>,
+    ) -> Result<(), Error> {
+        let open_before = open_before(&self.links)?;
+        let mut dy = dy.shallow_clone();
+        while let (Some(link), Some(kept)) = (self.links.pop(), self.kept.pop()) {
+            let i = self.links.len();
+            if i < self.first {
+                break;
+            }
+            let graph = match kept {
+                Kept::Graph(graph) => graph,
+                Kept::Input(x) => Graph::of(&link, &x, i > self.first, weights)?,
+                Kept::Nothing => break,
+            };
+            // Exact: d(Σ y·dy)/dy is dy, bit for bit.
+            (&graph.output * &dy).sum(None).backward();
+            for (name, leaf) in &graph.leaves {
+                let gradient = leaf.grad();
+                if gradient.defined() {
+                    weights.accumulate(name, &gradient);
+                }
+            }
+            if i > self.first {
+                dy = graph.input.grad();
+            }
+            drop(graph);
+            finished(weights, open_before[i])?;
+        }
+        Ok(())
+    }
+}
+
+impl Graph {
+    /// Runs a link on leaves of its own.
+    fn of(
+        link: &Link<'_>,
+        x: &Tensor,
+        below_trains: bool,
+        weights: &mut dyn Sharding,
+    ) -> Result<Self, Error> {
+        let params = weights.params(&link.params)?.into_iter();
+        let leaf = |name: String, tensor: Tensor| {
+            let trains = weights.trains(&name);
+            (name, tensor.detach().set_requires_grad(trains))
+        };
+        let leaves: Params = params.map(|(name, tensor)| leaf(name, tensor)).collect();
+        let input = x.detach().set_requires_grad(below_trains);
+        let output = (link.forward)(&leaves, &input);
+        Ok(Self { leaves, input, output })
+    }
+}
+
+fn without_graph(link: &Link<'_>, x: &Tensor, weights: &mut dyn Sharding) -> Result<Tensor, Error> {
+    let params = weights.params(&link.params)?;
+    let _guard = no_grad_guard();
+    Ok((link.forward)(&params, x))
+}
+
+/// For every link, the last block that links before it use.
+fn open_before(links: &[Link<'_>]) -> Result<Vec<Option<BlockId>>, Error> {
+    let mut open = None;
+    let mut before = Vec::with_capacity(links.len());
+    for link in links {
+        before.push(open);
+        for name in &link.params {
+            open = open.max(Some(BlockId::of(name)?));
+        }
+    }
+    Ok(before)
+}

@@ -1,0 +1,74 @@
+//! What can go wrong in a step, besides a gradient that is not finite.
+
+use crate::blocks::BlockId;
+
+/// Why a step could not be prepared, or a state could not be taken.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A collective failed; the step must be discarded.
+    #[error(transparent)]
+    Collective(#[from] collective::Error),
+    /// A name that is none of the model's.
+    #[error("{name:?} is no parameter of the model: expected visual.…, model.… or lm_head.…")]
+    UnknownParameter {
+        /// The name.
+        name: String,
+    },
+    /// The sum of a block's gradient was waited for before it was begun.
+    #[error("the gradient of {block} was not reduced before it was used")]
+    NotReduced {
+        /// The block.
+        block: BlockId,
+    },
+    /// A commit without a prepared step.
+    #[error("no step is prepared: commit follows prepare")]
+    NotPrepared,
+    /// An item that the stage's kind does not train on.
+    #[error("item {index} is {found}, a {stage} stage trains on {expected}")]
+    WrongItem {
+        /// Position in the step.
+        index: usize,
+        /// What it is.
+        found: &'static str,
+        /// The stage's kind.
+        stage: &'static str,
+        /// What it should be.
+        expected: &'static str,
+    },
+    /// An item whose parts do not fit together.
+    #[error("item {index}: {reason}")]
+    BadItem {
+        /// Position in the step.
+        index: usize,
+        /// What is wrong: found and expected.
+        reason: String,
+    },
+    /// A saved state lacks a tensor.
+    #[error("the saved state has no {name:?}: it belongs to another model or stage")]
+    StateMissing {
+        /// The tensor.
+        name: String,
+    },
+    /// A saved state has a tensor too many.
+    #[error("the saved state has {name:?}, which this stage does not: it belongs to another model or stage")]
+    StateUnknown {
+        /// The tensor.
+        name: String,
+    },
+    /// A saved tensor has another shape or type.
+    #[error("saved {name:?} is {found}, expected {expected}")]
+    StateShape {
+        /// The tensor.
+        name: String,
+        /// As saved.
+        found: String,
+        /// As this stage has it.
+        expected: String,
+    },
+    /// A checkpoint could not be written.
+    #[error(transparent)]
+    Publish(#[from] checkpoint::PublishError),
+    /// A checkpoint could not be read.
+    #[error(transparent)]
+    Weights(#[from] checkpoint::weights::WeightError),
+}

@@ -1,0 +1,194 @@
+//! Forward and backward of one micro-batch.
+
+use model::{Packed, PackedSample, Params, Qwen, VisionBatch, head, run};
+use settings::Stage;
+use tch::{Kind, Tensor, no_grad_guard};
+
+use crate::Error;
+use crate::backward::{Finished, forward};
+use crate::distortion;
+use crate::item::{Completion, Item};
+use crate::logprobs::{Predictions, chunk_rows};
+use crate::metrics::Sums;
+use crate::objective::{PolicyTokens, cross_entropy};
+use crate::sharding::Sharding;
+
+/// What every rank divides by: counts over all ranks.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Counts {
+    /// Samples, completions and tokens of the step.
+    pub step: grpo::Counts,
+    /// Sum of the weights of all answer tokens (`kind: sft`).
+    pub answer_weight: f64,
+}
+
+/// The loss of a chunk of tokens, given its first token and log-probabilities.
+type ChunkLoss<'a> = dyn Fn(i64, &Tensor) -> (Tensor, Sums) + 'a;
+
+/// What all micro-batches of a step share.
+pub(crate) struct Pass<'a> {
+    pub(crate) model: &'a Qwen,
+    pub(crate) stage: &'a Stage,
+    pub(crate) reference: Option<&'a Params>,
+    pub(crate) counts: Counts,
+}
+
+impl Pass<'_> {
+    /// Adds the gradients of `items` to `weights`; gives their share of the step's loss (f32 scalar) and metrics.
+    pub(crate) fn run(
+        &self,
+        items: &[Item],
+        weights: &mut dyn Sharding,
+        finished: &mut Finished<'_>,
+    ) -> Result<(Tensor, Sums), Error> {
+        match items.first() {
+            Some(Item::Distortion { .. }) => self.vision(items, weights, finished),
+            _ => self.language(items, weights, finished),
+        }
+    }
+
+    /// The vision tower under the throw-away head.
+    fn vision(
+        &self,
+        items: &[Item],
+        weights: &mut dyn Sharding,
+        finished: &mut Finished<'_>,
+    ) -> Result<(Tensor, Sums), Error> {
+        let mut batch = VisionBatch::default();
+        let (mut kinds, mut levels, mut qualities) = (Vec::new(), Vec::new(), Vec::new());
+        for item in items {
+            if let Item::Distortion { picture, kind, level, quality, .. } = item {
+                batch.grids.extend(&picture.grids);
+                kinds.push(i64::from(*kind));
+                levels.push(i64::from(*level));
+                qualities.push(*quality as f32);
+            }
+        }
+        let device = self.model.device;
+        let labels = distortion::Labels {
+            kinds: Tensor::from_slice(&kinds).to_device(device),
+            levels: Tensor::from_slice(&levels).to_device(device),
+            qualities: Tensor::from_slice(&qualities).to_device(device),
+        };
+        let mut links = self.model.vision_chain(&batch);
+        links.push(distortion::link(&batch, self.model.config.vision.merge, device));
+        let chain = forward(links, &self.pixels(items), weights, self.stage.parallel.recompute)?;
+        let output = chain.output.detach().set_requires_grad(true);
+        let (loss, sums) = labels.loss(&output, &self.stage.supervised, self.counts.step.samples);
+        loss.backward();
+        chain.backward(&output.grad(), weights, finished)?;
+        Ok((loss.detach(), sums))
+    }
+
+    /// The whole model under the policy loss or cross-entropy.
+    fn language(
+        &self,
+        items: &[Item],
+        weights: &mut dyn Sharding,
+        finished: &mut Finished<'_>,
+    ) -> Result<(Tensor, Sums), Error> {
+        let samples: Vec<PackedSample<'_>> = items.iter().filter_map(packed_sample).collect();
+        let packed = Packed::new(&samples, self.model.kind, self.model.device);
+        let grids = samples.iter().flat_map(|sample| &sample.prompt.grids).copied().collect();
+        let batch = VisionBatch { grids };
+        let input = if batch.grids.is_empty() { self.model.no_images() } else { self.pixels(items) };
+        let mut links = self.model.vision_chain(&batch);
+        links.extend(self.model.text_chain(&packed));
+        let targets = packed.targets();
+
+        let reference = self.reference.map(|params| {
+            let _guard = no_grad_guard();
+            let hidden = run(&links, params, &input).index_select(0, &targets.rows);
+            let weight = params.get(self.model.head_name());
+            head::logprobs(&hidden, weight, &targets.ids, chunk_rows(weight))
+        });
+        let chain = forward(links, &input, weights, self.stage.parallel.recompute)?;
+        let hidden = chain.output.index_select(0, &targets.rows);
+        let name = self.model.head_name().to_owned();
+        let params = weights.params(std::slice::from_ref(&name))?;
+        let head = params.get(&name);
+        let predictions =
+            Predictions { hidden: &hidden, head, targets: &targets.ids, rows: chunk_rows(head) };
+        let losses = self.token_losses(items, reference);
+        let trains_head = weights.trains(&name);
+        let mut head_gradient = |gradient: &Tensor| weights.accumulate(&name, gradient);
+        let (loss, d_hidden, sums) = predictions
+            .backward(|start, logprobs| losses(start, logprobs), trains_head.then_some(&mut head_gradient));
+        let d_output = scatter(&chain.output, &targets.rows, &d_hidden);
+        chain.backward(&d_output, weights, finished)?;
+        Ok((loss, sums))
+    }
+
+    /// The loss of the items' target tokens.
+    fn token_losses<'a>(&'a self, items: &[Item], reference: Option<Tensor>) -> Box<ChunkLoss<'a>> {
+        let device = self.model.device;
+        if let Some(Item::Answer { .. }) = items.first() {
+            let divisor = if self.counts.answer_weight > 0.0 { self.counts.answer_weight } else { 1.0 };
+            let weight = items.iter().flat_map(answer_weights).map(|w| (w / divisor) as f32);
+            let weight = Tensor::from_slice(&weight.collect::<Vec<_>>()).to_device(device);
+            return Box::new(move |start, logprobs| {
+                cross_entropy(logprobs, &weight.narrow(0, start, logprobs.size()[0]))
+            });
+        }
+        let tokens = self.policy_tokens(items, reference);
+        Box::new(move |start, logprobs| {
+            tokens.narrow(start, logprobs.size()[0]).loss(logprobs, &self.stage.objective)
+        })
+    }
+
+    fn policy_tokens(&self, items: &[Item], reference: Option<Tensor>) -> PolicyTokens {
+        let (form, longest) = (self.stage.objective.loss, self.stage.rollout.max_new_tokens);
+        let (mut advantage, mut weight, mut old) = (Vec::new(), Vec::new(), Vec::new());
+        for Completion { ids, advantage: a, old_logprobs } in items.iter().flat_map(completions) {
+            let w = self.counts.step.token_weight(form, ids.len() as u64, longest);
+            advantage.extend(std::iter::repeat_n(*a as f32, ids.len()));
+            weight.extend(std::iter::repeat_n(w as f32, ids.len()));
+            if old_logprobs.is_empty() {
+                old.extend(std::iter::repeat_n(f32::NAN, ids.len()));
+            } else {
+                old.extend_from_slice(old_logprobs);
+            }
+        }
+        let upload = |values: &[f32]| Tensor::from_slice(values).to_device(self.model.device);
+        PolicyTokens { advantage: upload(&advantage), weight: upload(&weight), old: upload(&old), reference }
+    }
+
+    /// All pictures' patches in compute type.
+    fn pixels(&self, items: &[Item]) -> Tensor {
+        let parts: Vec<&Tensor> = items.iter().map(Item::pixels).collect();
+        Tensor::cat(&parts, 0).to_device(self.model.device).to_kind(self.model.kind)
+    }
+}
+
+fn packed_sample(item: &Item) -> Option<PackedSample<'_>> {
+    match item {
+        Item::Policy { prompt, completions, .. } => {
+            Some(PackedSample { prompt, completions: completions.iter().map(|c| c.ids.as_slice()).collect() })
+        }
+        Item::Answer { prompt, ids, .. } => Some(PackedSample { prompt, completions: vec![ids] }),
+        Item::Distortion { .. } => None,
+    }
+}
+
+fn completions(item: &Item) -> &[Completion] {
+    match item {
+        Item::Policy { completions, .. } => completions,
+        _ => &[],
+    }
+}
+
+fn answer_weights(item: &Item) -> &[f64] {
+    match item {
+        Item::Answer { weights, .. } => weights,
+        _ => &[],
+    }
+}
+
+/// The gradient of all rows `[tokens, hidden]` from that of the selected ones; a row that several completions
+/// read gets the sum, taken in f32.
+fn scatter(output: &Tensor, rows: &Tensor, d_hidden: &Tensor) -> Tensor {
+    let _guard = no_grad_guard();
+    let mut all = Tensor::zeros(output.size(), (Kind::Float, output.device()));
+    let _ = all.index_add_(0, rows, &d_hidden.to_kind(Kind::Float));
+    all.to_kind(output.kind())
+}
