@@ -1,5 +1,8 @@
 //! Recipes as people write them, and what is said when they are wrong.
 
+use std::path::Path;
+
+use proptest::prelude::*;
 use settings::{Error, Misordered, Run, Schedule, StageKind, Trainable, default_run, load_run, parse_run};
 
 const RECIPE: &str = "\
@@ -48,6 +51,17 @@ fn a_stage_takes_its_own_keys_first_then_the_base_then_the_defaults() {
     assert_eq!((explore.data.train.len(), explore.rollout.responses, explore.rollout.top_k), (1, 12, 50));
     assert_eq!(explore.reward.parts.misordered, Misordered::Zero);
     assert_eq!(explore.reward.parts.pairwise, 0.375);
+}
+
+#[test]
+fn the_recipes_that_come_with_the_program_are_good() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs");
+    let files = std::fs::read_dir(folder).expect("the recipes");
+    let recipes = files.map(|file| file.expect("an entry").path()).filter(|path| path.is_file());
+    for path in recipes {
+        let run = load_run(&path, &[]).expect("a good recipe");
+        assert!(run.stages.iter().all(|stage| !stage.data.train.is_empty()), "{}", path.display());
+    }
 }
 
 #[test]
@@ -274,4 +288,17 @@ fn settings_can_be_had_without_a_recipe() {
     let run = default_run(&["objective.beta=0".into()]).expect("defaults");
     assert_eq!((run.stages[0].objective.beta, run.stages[0].rollout.responses), (0.0, 6));
     assert_eq!(run.recovery.heartbeat().as_secs(), 3);
+}
+
+proptest! {
+    #[test]
+    fn no_damage_to_a_recipe_or_an_override_makes_the_reader_panic(
+        at in 0usize..RECIPE.len(), gone in 0usize..12, with in "[\\PC\n]{0,8}", argument in "[a-z.0-9=:\\[\\]{}-]{0,24}",
+    ) {
+        let mut text = RECIPE.to_string();
+        text.replace_range(at..(at + gone).min(RECIPE.len()), &with);
+        let _ = parse(&text, &[]);
+        let _ = parse(RECIPE, &[&argument]);
+        let _ = parse(RECIPE, &[&format!("stages.0.{argument}")]);
+    }
 }
