@@ -1,5 +1,6 @@
 //! The chat template, found where the reference finds it and run by a template engine.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use minijinja::syntax::SyntaxConfig;
@@ -25,11 +26,14 @@ pub enum Part {
 impl Part {
     /// As templates expect it: `{"type": "text", "text": …}`.
     fn value(&self) -> Value {
-        match self {
-            Self::Image => Value::from_iter([("type", "image")]),
-            Self::Video => Value::from_iter([("type", "video")]),
-            Self::Text { text } => Value::from_iter([("type", "text"), ("text", text)]),
-        }
+        let (kind, text) = match self {
+            Self::Image => ("image", None),
+            Self::Video => ("video", None),
+            Self::Text { text } => ("text", Some(text)),
+        };
+        let mut pairs = BTreeMap::from([("type", Value::from(kind))]);
+        pairs.extend(text.map(|text| ("text", Value::from(text))));
+        Value::from(pairs)
     }
 }
 

@@ -4,4 +4,5 @@ pub mod generate;
 pub mod init;
 pub mod logprobs;
 pub mod patches;
+mod request;
 pub mod serve;
