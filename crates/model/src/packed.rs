@@ -136,3 +136,7 @@ impl Packed {
         Tensor::from_slice(&ends).to_device(self.ids.device())
     }
 }
+
+#[cfg(test)]
+#[path = "packed_tests.rs"]
+mod tests;
