@@ -1,6 +1,15 @@
 //! One process a device: a session with the coordinator and the step pipeline.
 //!
-//! Read [`step`] first: it is one step of training, a line a stage.
+//! Read [`step`] first: it is one step of training, a function a stage.
 
+pub mod bench;
 pub mod commands;
+pub mod draw;
 pub mod failure;
+pub mod inputs;
+pub mod pictures;
+pub mod progress;
+pub mod session;
+pub mod step;
+pub mod work;
+pub mod world;

@@ -1,0 +1,185 @@
+//! What a worker works with: its stage, inputs, trainer and place in the world. One thread owns it.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use checkpoint::weights::WeightFiles;
+use model::{Config, Params, Processor, Qwen};
+use proto::v1::{BeginStage, StageReady, TrainItem};
+use settings::{Dtype, Stage};
+use tch::{Device, Kind};
+use train::{Counts, Error, Item, Prepared, Trainer};
+
+use crate::inputs::Inputs;
+use crate::progress::Progress;
+use crate::world::World;
+
+/// Why an order could not be carried out.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Stopped {
+    /// A peer is gone, or silent beyond the deadline: the group is of no more use.
+    Collective(String),
+    /// Something that would fail again: an unreadable picture, a weight that does not fit.
+    Work(String),
+}
+
+impl Stopped {
+    /// Work that would fail again, and why.
+    pub fn work(reason: impl Into<String>) -> Self {
+        Self::Work(reason.into())
+    }
+}
+
+impl From<Error> for Stopped {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Collective(lost) => Self::Collective(lost.to_string()),
+            other => Self::Work(other.to_string()),
+        }
+    }
+}
+
+/// The state of a worker between orders.
+pub struct Bench {
+    run: settings::Run,
+    device: Device,
+    /// Its group and store.
+    pub world: World,
+    /// What the heartbeats tell.
+    pub progress: Progress,
+    stage: Option<Stage>,
+    source: PathBuf,
+    model: Option<(Inputs, Trainer)>,
+}
+
+impl Bench {
+    /// A worker that has joined `run` and knows nothing else yet.
+    #[must_use]
+    pub fn new(run: settings::Run, device: Device, world: World, progress: Progress) -> Self {
+        Self { source: run.model.path.clone(), run, device, world, progress, stage: None, model: None }
+    }
+
+    /// Loads weights where the order names some, and begins the stage with a fresh optimizer.
+    ///
+    /// # Errors
+    /// If the checkpoint cannot be read or does not fit its own configuration.
+    pub fn begin_stage(&mut self, order: &BeginStage) -> Result<StageReady, Stopped> {
+        let stage = self.run.stages.get(order.stage as usize).cloned().ok_or_else(|| {
+            Stopped::work(format!("stage {} was ordered, the recipe has {}", order.stage, self.run.stages.len()))
+        })?;
+        match &mut self.model {
+            Some((inputs, trainer)) if order.weights.is_empty() => {
+                inputs.begin_stage(&stage.data);
+                trainer.begin_stage(&stage, None)?;
+            }
+            _ => {
+                if !order.weights.is_empty() {
+                    self.source = PathBuf::from(&order.weights);
+                }
+                self.model = Some(self.load(&stage)?);
+            }
+        }
+        self.stage = Some(stage);
+        Ok(StageReady { stage: order.stage, digest: self.trainer()?.digest() })
+    }
+
+    fn load(&self, stage: &Stage) -> Result<(Inputs, Trainer), Stopped> {
+        let folder: &Path = &self.source;
+        let failed = |e: &dyn std::fmt::Display| Stopped::work(format!("{}: {e}", folder.display()));
+        let config = Config::read(folder).map_err(|e| failed(&e))?;
+        let files = WeightFiles::open(folder).map_err(|e| failed(&e))?;
+        let weights = Params::load(&config, &files, Kind::Float, Device::Cpu).map_err(|e| failed(&e))?;
+        let processor = Processor::read(folder, &config).map_err(|e| failed(&e))?;
+        let kind = match self.run.model.dtype {
+            Dtype::Bfloat16 => Kind::BFloat16,
+            Dtype::Float32 => Kind::Float,
+        };
+        let model = Qwen::new(config, kind, self.device);
+        let trainer = Trainer::new(model, weights, stage, 0, self.deadline())?;
+        Ok((Inputs::new(processor, &stage.data), trainer))
+    }
+
+    fn deadline(&self) -> Duration {
+        Duration::from_secs(self.run.recovery.progress)
+    }
+
+    /// The current stage.
+    ///
+    /// # Errors
+    /// If none has begun.
+    pub fn stage(&self) -> Result<&Stage, Stopped> {
+        self.stage.as_ref().ok_or_else(no_stage)
+    }
+
+    /// The trainer of the current stage.
+    ///
+    /// # Errors
+    /// If none has begun.
+    pub fn trainer(&mut self) -> Result<&mut Trainer, Stopped> {
+        self.model.as_mut().map(|(_, trainer)| trainer).ok_or_else(no_stage)
+    }
+
+    /// Inputs and trainer of the current stage.
+    ///
+    /// # Errors
+    /// If none has begun.
+    pub fn tools(&mut self) -> Result<(&mut Inputs, &Trainer), Stopped> {
+        self.model.as_mut().map(|(inputs, trainer)| (inputs, &*trainer)).ok_or_else(no_stage)
+    }
+
+    /// The folder that the model came from: its configuration and tokenizer go into every export.
+    #[must_use]
+    pub fn source(&self) -> &Path {
+        &self.source
+    }
+
+    /// The compute type that exports are written in.
+    #[must_use]
+    pub fn dtype(&self) -> Dtype {
+        self.run.model.dtype
+    }
+
+    /// Reads an update's items.
+    ///
+    /// # Errors
+    /// If one cannot be read.
+    pub fn items(&mut self, items: Vec<TrainItem>) -> Result<Vec<Item>, Stopped> {
+        self.progress.enter("reading");
+        let progress = self.progress.clone();
+        let (inputs, trainer) = self.tools()?;
+        items
+            .into_iter()
+            .map(|item| {
+                progress.advance();
+                inputs.item(item, trainer.model()).map_err(Stopped::Work)
+            })
+            .collect()
+    }
+
+    /// Global counts as the trainer takes them.
+    ///
+    /// # Errors
+    /// If the order carries none, or they cannot be divided by.
+    pub fn counts(&self, counts: Option<proto::v1::Counts>) -> Result<Counts, Stopped> {
+        let counts = counts.ok_or_else(|| Stopped::work("an update without counts"))?;
+        let step =
+            grpo::Counts { samples: counts.samples, completions: counts.completions, tokens: counts.tokens };
+        Ok(Counts { step, answer_weight: counts.weight })
+    }
+
+    /// Forward, backward, and the sum over ranks.
+    ///
+    /// # Errors
+    /// If an item does not fit, or a collective fails.
+    pub fn prepare(&mut self, items: &[Item], counts: Counts, lr: f64) -> Result<Prepared, Stopped> {
+        self.progress.enter("updating");
+        let progress = self.progress.clone();
+        let group = self.world.group().map_err(Stopped::Work)?;
+        let (_, trainer) = self.model.as_mut().ok_or_else(no_stage)?;
+        Ok(trainer.prepare(items, counts, lr, group, &mut || progress.advance())?)
+    }
+}
+
+fn no_stage() -> Stopped {
+    Stopped::work("work was ordered before a stage began")
+}

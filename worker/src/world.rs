@@ -1,0 +1,76 @@
+//! This worker's place in an epoch: the rendezvous store that it may host, and the group it computes in.
+
+use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::time::Duration;
+
+use collective::{Bind, GlooGroup, Group, Store};
+use proto::v1::FormEpoch;
+
+/// The store and the group of the current epoch.
+pub struct World {
+    address: String,
+    store: Option<Store>,
+    group: Option<Box<dyn Group>>,
+}
+
+impl World {
+    /// Binds whatever it opens to `address` alone.
+    #[must_use]
+    pub fn new(address: String) -> Self {
+        Self { address, store: None, group: None }
+    }
+
+    /// Hosts a rendezvous store and says where it listens.
+    ///
+    /// # Errors
+    /// If the address is not one of this host's.
+    pub fn host_store(&mut self) -> Result<String, String> {
+        let address = resolve(&self.address, 0)?;
+        let (store, bound) = Store::host(address).map_err(|e| e.to_string())?;
+        self.store = Some(store);
+        Ok(bound.to_string())
+    }
+
+    /// Joins the epoch's group, leaving the last one.
+    ///
+    /// # Errors
+    /// If the store cannot be reached or a peer does not come in time.
+    pub fn form(&mut self, epoch: u64, order: &FormEpoch) -> Result<(), String> {
+        self.leave();
+        let timeout = Duration::from_secs(u64::from(order.timeout_s));
+        if self.store.is_none() {
+            let (host, port) = order.store_address.rsplit_once(':').ok_or("the store's address has no port")?;
+            let port = port.parse().map_err(|_| format!("the store's port \"{port}\" is not a number"))?;
+            self.store = Some(Store::connect(resolve(host, port)?, timeout).map_err(|e| e.to_string())?);
+        }
+        let store = self.store.as_ref().ok_or("no store")?;
+        let (rank, world) = (order.group_rank as usize, order.world_size as usize);
+        let bind = Bind::Host(self.address.clone());
+        let group = GlooGroup::form(store, epoch, rank, world, &bind, timeout).map_err(|e| e.to_string())?;
+        self.group = Some(Box::new(group));
+        Ok(())
+    }
+
+    /// The current group.
+    ///
+    /// # Errors
+    /// If no epoch has been formed.
+    pub fn group(&self) -> Result<&dyn Group, String> {
+        self.group.as_deref().ok_or_else(|| "work was ordered before an epoch was formed".to_string())
+    }
+
+    /// Shuts the group's sockets, which ends whatever still waits on them.
+    pub fn leave(&mut self) {
+        if let Some(group) = self.group.take() {
+            group.shutdown();
+        }
+    }
+}
+
+fn resolve(host: &str, port: u16) -> Result<SocketAddr, String> {
+    (host, port)
+        .to_socket_addrs()
+        .map_err(|e| format!("{host} is not an address: {e}"))?
+        .next()
+        .ok_or_else(|| format!("{host} has no address"))
+}
