@@ -61,6 +61,13 @@ fn nccl_includes(torch: &Path) -> Vec<PathBuf> {
         folders.push(packages.join("nvidia/nccl/include"));
     }
     folders.extend(env::var_os("CUDA_HOME").map(|home| PathBuf::from(home).join("include")));
+    let cccl: Vec<PathBuf> = folders.iter().map(|folder| folder.join("cccl")).collect();
+    folders.extend(cccl);
     folders.retain(|folder| folder.exists());
+    assert!(
+        folders.iter().any(|folder| folder.join("crt/host_defines.h").exists()),
+        "no CUDA compiler headers (crt/host_defines.h) in {folders:?}: pip install nvidia-cuda-crt==13.0.* \
+         nvidia-cuda-cccl==13.0.* beside torch, or set CUDA_HOME"
+    );
     folders
 }
