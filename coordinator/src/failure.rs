@@ -15,7 +15,8 @@ impl Failure {
     /// Wrong input: exit code 2. Line breaks become blanks, so that it stays one line.
     pub fn input(message: impl fmt::Display) -> Self {
         let message = message.to_string();
-        let message = message.split('\n').map(str::trim).filter(|l| !l.is_empty()).collect::<Vec<_>>().join(" ");
+        let message =
+            message.split('\n').map(str::trim).filter(|l| !l.is_empty()).collect::<Vec<_>>().join(" ");
         Self { message, exit_code: 2 }
     }
 

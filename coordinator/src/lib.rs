@@ -2,5 +2,11 @@
 //! launches workers. Nothing below it knows a tensor.
 
 pub mod commands;
+pub mod dataset;
 pub mod engine;
 pub mod failure;
+pub mod folder;
+pub mod journal;
+pub mod launch;
+pub mod plan;
+pub mod server;

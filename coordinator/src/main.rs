@@ -8,7 +8,12 @@ use tracing_subscriber::EnvFilter;
 
 /// Fine-tunes Qwen2.5-VL by PRPO with the workers of a host file. Without a subcommand it trains.
 #[derive(Parser)]
-#[command(name = "coordinator", version, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+#[command(
+    name = "coordinator",
+    version,
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true
+)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,

@@ -180,7 +180,9 @@ impl Activity {
             }
             Self::Checkpoint { stage, done, stage_end: false } => Self::Step { stage, number: done + 1 },
             Self::Checkpoint { stage, done, stage_end: true } => evaluate(stage, done, Validation, After),
-            Self::Evaluate { stage, done, set: Validation, moment: After } => evaluate(stage, done, Test, After),
+            Self::Evaluate { stage, done, set: Validation, moment: After } => {
+                evaluate(stage, done, Test, After)
+            }
             Self::Evaluate { stage, moment: After, .. } if stage + 1 < stages.len() => {
                 Self::BeginStage { stage: stage + 1 }
             }
@@ -194,7 +196,9 @@ impl Activity {
         match self {
             Self::Evaluate { set: EvaluationSet::Test, moment: Moment::Before, .. } => spec.test_before,
             Self::Evaluate { set: EvaluationSet::Test, .. } => spec.test_after,
-            Self::Evaluate { moment: Moment::During, done, .. } => spec.validation && due(spec.evaluate_every, done),
+            Self::Evaluate { moment: Moment::During, done, .. } => {
+                spec.validation && due(spec.evaluate_every, done)
+            }
             Self::Evaluate { .. } => spec.validation,
             Self::Checkpoint { stage_end: false, done, .. } => due(spec.checkpoint_every, done),
             _ => true,

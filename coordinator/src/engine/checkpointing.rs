@@ -47,7 +47,12 @@ impl Engine {
         }
     }
 
-    pub(super) fn on_checkpoint_written(&mut self, rank: Rank, written: CheckpointWritten, out: &mut Vec<Command>) {
+    pub(super) fn on_checkpoint_written(
+        &mut self,
+        rank: Rank,
+        written: CheckpointWritten,
+        out: &mut Vec<Command>,
+    ) {
         let State::Checkpointing { name, phase } = &mut self.state else { return };
         let due = matches!(phase, Checkpointing::Writing) && written.step == name.step;
         if !due || self.world.first() != Some(&rank) {

@@ -83,11 +83,16 @@ fn is_finite(ready: &StepReady) -> bool {
     ready.finite && ready.loss.is_finite() && ready.grad_norm.is_finite()
 }
 
-/// What was known before the update, the ranks' sums added up, the loss and the gradient's norm.
+/// What was known before the update, the ranks' sums added up (of `max_…` the largest), the loss and the
+/// gradient's norm.
 fn summed(ready: &BTreeMap<Rank, StepReady>, known: &BTreeMap<String, f64>) -> BTreeMap<String, f64> {
     let mut metrics: BTreeMap<String, f64> = BTreeMap::new();
     for (name, value) in ready.values().flat_map(|r| &r.metrics) {
-        *metrics.entry(name.clone()).or_default() += value;
+        match metrics.get_mut(name) {
+            Some(total) if name.starts_with("max_") => *total = total.max(*value),
+            Some(total) => *total += value,
+            None => drop(metrics.insert(name.clone(), *value)),
+        }
     }
     metrics.extend(known.iter().map(|(name, value)| (name.clone(), *value)));
     metrics.insert("loss".into(), ready.values().map(|r| r.loss).sum());

@@ -45,7 +45,13 @@ impl Engine {
         }
     }
 
-    pub(super) fn on_evaluated(&mut self, now: Duration, rank: Rank, done: Evaluated, out: &mut Vec<Command>) {
+    pub(super) fn on_evaluated(
+        &mut self,
+        now: Duration,
+        rank: Rank,
+        done: Evaluated,
+        out: &mut Vec<Command>,
+    ) {
         let State::Evaluating { stage, set, moment, phase } = &mut self.state else { return };
         let Evaluating::Answering { asked, answers } = phase else { return };
         // Two evaluations may follow each other at one step: an answer belongs where its samples were asked.

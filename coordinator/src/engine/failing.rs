@@ -55,6 +55,8 @@ impl Sign {
 pub(crate) struct Evidence {
     /// What the world was doing.
     pub(crate) during: String,
+    /// It was loading weights.
+    pub(crate) loading: bool,
     /// When to stop gathering.
     deadline: Duration,
     /// In the order that they came in.
@@ -82,8 +84,9 @@ impl Engine {
                 evidence.signs.push((rank, sign));
             }
             _ => {
-                let during = self.during();
-                self.state = State::Failing(Evidence { during, deadline, signs: vec![(rank, sign)] });
+                let (during, loading) = (self.during(), matches!(self.state, State::Staging { .. }));
+                self.state =
+                    State::Failing(Evidence { during, loading, deadline, signs: vec![(rank, sign)] });
             }
         }
         self.conclude_if_due(now, out);
@@ -127,7 +130,9 @@ impl Engine {
         if now < evidence.deadline {
             return;
         }
-        let Some((rank, sign)) = evidence.signs.iter().min_by_key(|(_, sign)| sign.distance()) else { return };
+        let Some((rank, sign)) = evidence.signs.iter().min_by_key(|(_, sign)| sign.distance()) else {
+            return;
+        };
         let exited = evidence.signs.iter().find_map(|(r, s)| match s {
             Sign::Exited { exit, last_lines } if r == rank => Some((*exit, last_lines.clone())),
             _ => None,
@@ -136,9 +141,13 @@ impl Engine {
         let host = self.members.all().get(rank).map_or(self.spec.host(*rank), |m| m.host.as_str());
         let during = &evidence.during;
         let (reason, exit_code) = match (sign, self.refusals.get(rank)) {
-            (Sign::Exited { .. }, Some(refused)) => (format!("rank {rank} on {host} was refused: {refused}"), 2),
+            (Sign::Exited { .. }, Some(refused)) => {
+                (format!("rank {rank} on {host} was refused: {refused}"), 2)
+            }
+            // What cannot be loaded is the user's to mend: a file that is missing, or that does not fit.
             (Sign::WorkFailed(why), _) => {
-                (format!("rank {rank} on {host} cannot go on ({during}): {why}"), if wrong_input { 2 } else { 1 })
+                let reason = format!("rank {rank} on {host} cannot go on ({during}): {why}");
+                (reason, if wrong_input || evidence.loading { 2 } else { 1 })
             }
             (sign, _) => {
                 let log = exited.map(|(_, lines)| log_end(&lines)).unwrap_or_default();

@@ -31,7 +31,8 @@ impl Engine {
             Outcome::Interrupted => ("the run was stopped by a person".to_owned(), PATIENCE),
             Outcome::Failed { reason, .. } => (reason.clone(), SHORT_PATIENCE),
         };
-        let live: Vec<Rank> = self.members.all().iter().filter(|(_, m)| m.is_live()).map(|(r, _)| *r).collect();
+        let live: Vec<Rank> =
+            self.members.all().iter().filter(|(_, m)| m.is_live()).map(|(r, _)| *r).collect();
         for rank in live {
             self.send(rank, Order::Stop(Stop { reason: reason.clone() }), out);
         }

@@ -52,7 +52,8 @@ impl Engine {
     /// The deadline passed with somebody not connected.
     pub(super) fn fail_forming(&mut self, now: Duration, out: &mut Vec<Command>) {
         let State::Forming { formed, .. } = &self.state else { return };
-        let missing = self.world.difference(formed).map(|r| format!("rank {r} (host {})", self.spec.host(*r)));
+        let missing =
+            self.world.difference(formed).map(|r| format!("rank {r} (host {})", self.spec.host(*r)));
         let reason = format!(
             "the workers' groups did not form within {} s; not connected: {}. Is their address in the host file \
              reachable from the other hosts?",

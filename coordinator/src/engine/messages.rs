@@ -19,7 +19,9 @@ impl Engine {
         match body {
             Report::Heartbeat(heartbeat) => return self.members.heartbeat(now, rank, heartbeat),
             Report::Left(_) => return self.on_left(now, rank, out),
-            Report::WorkFailed(failed) => return self.suspect(now, rank, Sign::WorkFailed(failed.reason), out),
+            Report::WorkFailed(failed) => {
+                return self.suspect(now, rank, Sign::WorkFailed(failed.reason), out);
+            }
             _ => {}
         }
         if epoch != self.epoch {
@@ -35,7 +37,9 @@ impl Engine {
             Report::Applied(applied) => self.on_applied(now, rank, applied, out),
             Report::Evaluated(evaluated) => self.on_evaluated(now, rank, evaluated, out),
             Report::CheckpointWritten(written) => self.on_checkpoint_written(rank, written, out),
-            Report::CollectiveFailed(failed) => self.suspect(now, rank, Sign::CollectiveFailed(failed.reason), out),
+            Report::CollectiveFailed(failed) => {
+                self.suspect(now, rank, Sign::CollectiveFailed(failed.reason), out)
+            }
             Report::Join(_) | Report::Heartbeat(_) | Report::Left(_) | Report::WorkFailed(_) => {}
         }
     }
@@ -87,7 +91,10 @@ impl Engine {
                 if stepping.is_prepared_soon() {
                     return;
                 }
-                self.send_world(&proto::v1::coordinator_message::Body::Discard(proto::v1::Discard { step }), out);
+                self.send_world(
+                    &proto::v1::coordinator_message::Body::Discard(proto::v1::Discard { step }),
+                    out,
+                );
                 self.drain(now, out);
             }
             State::Evaluating { .. } => self.drain(now, out),

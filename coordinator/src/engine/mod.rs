@@ -121,7 +121,9 @@ impl Engine {
                 Event::Disconnected { rank, incarnation, reason } => {
                     self.on_disconnected(now, rank, incarnation, reason, &mut out);
                 }
-                Event::Exited { rank, exit, last_lines } => self.on_exited(now, rank, exit, last_lines, &mut out),
+                Event::Exited { rank, exit, last_lines } => {
+                    self.on_exited(now, rank, exit, last_lines, &mut out)
+                }
                 Event::Planned { step, plan } => self.on_planned(now, step, plan, &mut out),
                 Event::Scored { step, update } => self.on_scored(now, step, update, &mut out),
                 Event::EvaluationPlanned { samples, sampling } => {
@@ -187,7 +189,8 @@ impl Engine {
 
     /// The members whose answer the run waits for.
     fn owing(&self) -> Vec<Rank> {
-        let all_but = |done: &dyn Fn(&Rank) -> bool| self.world.iter().copied().filter(|r| !done(r)).collect();
+        let all_but =
+            |done: &dyn Fn(&Rank) -> bool| self.world.iter().copied().filter(|r| !done(r)).collect();
         match &self.state {
             State::Staging { digests, .. } => all_but(&|r| digests.contains_key(r)),
             State::Stepping(stepping) => match &stepping.phase {
@@ -199,14 +202,21 @@ impl Engine {
             State::Evaluating { phase: Evaluating::Answering { answers, .. }, .. } => {
                 all_but(&|r| answers.contains_key(r))
             }
-            State::Checkpointing { phase: Checkpointing::Writing, .. } => self.world.first().copied().into_iter().collect(),
+            State::Checkpointing { phase: Checkpointing::Writing, .. } => {
+                self.world.first().copied().into_iter().collect()
+            }
             _ => Vec::new(),
         }
     }
 
     fn send(&self, rank: Rank, body: Order, out: &mut Vec<Command>) {
         if let Some(member) = self.members.live(rank) {
-            out.push(Command::Send { rank, incarnation: member.incarnation, epoch: self.epoch, body: Box::new(body) });
+            out.push(Command::Send {
+                rank,
+                incarnation: member.incarnation,
+                epoch: self.epoch,
+                body: Box::new(body),
+            });
         }
     }
 

@@ -32,6 +32,8 @@ pub struct Spec {
     pub forming: Duration,
     /// How long a member that owes an answer may go without progress.
     pub progress: Duration,
+    /// Time between a worker's heartbeats.
+    pub heartbeat: Duration,
 }
 
 impl Spec {
@@ -51,6 +53,7 @@ impl Spec {
             lease: Duration::from_secs(run.recovery.lease),
             forming: Duration::from_secs(run.recovery.forming),
             progress: Duration::from_secs(run.recovery.progress),
+            heartbeat: run.recovery.heartbeat(),
         }
     }
 
@@ -64,11 +67,5 @@ impl Spec {
     #[must_use]
     pub fn host(&self, rank: u32) -> &str {
         self.hosts.get(rank as usize).map_or("?", String::as_str)
-    }
-
-    /// Time between a worker's heartbeats: a fifth of the lease, between 50 ms and 5 s.
-    #[must_use]
-    pub fn heartbeat(&self) -> Duration {
-        (self.lease / 5).clamp(Duration::from_millis(50), Duration::from_secs(5))
     }
 }

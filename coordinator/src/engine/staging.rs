@@ -38,7 +38,13 @@ impl Engine {
         self.send_world(&Order::BeginStage(BeginStage { stage: stage as u32, weights }), out);
     }
 
-    pub(super) fn on_stage_ready(&mut self, now: Duration, rank: Rank, ready: StageReady, out: &mut Vec<Command>) {
+    pub(super) fn on_stage_ready(
+        &mut self,
+        now: Duration,
+        rank: Rank,
+        ready: StageReady,
+        out: &mut Vec<Command>,
+    ) {
         let State::Staging { stage, digests } = &mut self.state else { return };
         if ready.stage as usize != *stage {
             return;
@@ -77,7 +83,8 @@ pub(super) fn agreed(digests: &BTreeMap<Rank, String>) -> Result<String, String>
         0 => Ok(String::new()),
         1 => Ok(groups.keys().map(ToString::to_string).collect()),
         _ => {
-            let groups = groups.iter().map(|(digest, ranks)| format!("rank {} has {digest}", ranks.join(", ")));
+            let groups =
+                groups.iter().map(|(digest, ranks)| format!("rank {} has {digest}", ranks.join(", ")));
             Err(groups.collect::<Vec<_>>().join("; "))
         }
     }

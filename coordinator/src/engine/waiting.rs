@@ -8,7 +8,14 @@ use super::state::State;
 use super::{Command, Engine, MemberState, Rank};
 
 impl Engine {
-    pub(super) fn on_joining(&mut self, now: Duration, stream: u64, rank: Rank, join: &Join, out: &mut Vec<Command>) {
+    pub(super) fn on_joining(
+        &mut self,
+        now: Duration,
+        stream: u64,
+        rank: Rank,
+        join: &Join,
+        out: &mut Vec<Command>,
+    ) {
         if let Err(reason) = self.admissible(rank, join) {
             if rank < self.spec.world_size() {
                 self.refusals.insert(rank, reason.clone());
@@ -47,7 +54,10 @@ impl Engine {
         }
         match &self.state {
             State::Waiting { .. } => Ok(()),
-            _ => Err(format!("the run is past its start ({}): a worker cannot join it any more", self.during())),
+            _ => Err(format!(
+                "the run is past its start ({}): a worker cannot join it any more",
+                self.during()
+            )),
         }
     }
 

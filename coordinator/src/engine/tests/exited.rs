@@ -1,0 +1,81 @@
+use super::*;
+
+fn killed(rank: Rank, lines: &[&str]) -> Event {
+    Event::Exited { rank, exit: Exit::Signal(9), last_lines: lines.iter().map(ToString::to_string).collect() }
+}
+
+fn at_update() -> Rig {
+    let mut rig = Rig::new(2, vec![stage("explore", 20)]);
+    rig.run_until(|c| matches!(order(c), Some(Order::Update(u)) if u.step == 3));
+    rig
+}
+
+#[test]
+fn a_killed_worker_is_named_with_host_phase_step_signal_and_its_last_lines() {
+    let mut rig = at_update();
+    rig.event(killed(1, &["step 3", "reducing"]));
+    rig.pass(seconds(5));
+    let (reason, code) = rig.failure();
+    assert_eq!(
+        reason,
+        "rank 1 on host1 was lost during update of step 3 (stage explore, 3 of 20): it ended with signal 9 (SIGKILL); \
+         its log ends:\n  | step 3\n  | reducing"
+    );
+    assert_eq!(code, 1);
+}
+
+#[test]
+fn a_peers_broken_collective_that_is_heard_first_does_not_hide_the_killed_worker() {
+    let mut rig = at_update();
+    let broken = proto::v1::CollectiveFailed { reason: "connection closed by peer".into() };
+    rig.say(0, Report::CollectiveFailed(broken));
+    rig.event(Event::Disconnected { rank: 1, incarnation: 2, reason: "reset".into() });
+    assert_eq!(rig.outcome(), None, "evidence is still gathered");
+    rig.pass(seconds(1));
+    rig.event(killed(1, &[]));
+    rig.pass(seconds(5));
+    let (reason, _) = rig.failure();
+    assert!(reason.starts_with("rank 1 on host1 was lost"), "{reason}");
+    assert!(reason.ends_with("signal 9 (SIGKILL)"), "{reason}");
+}
+
+#[test]
+fn a_closed_stream_without_a_process_to_look_at_is_told_as_it_is() {
+    let mut rig = at_update();
+    rig.event(Event::Disconnected { rank: 0, incarnation: 1, reason: "reset by peer".into() });
+    rig.pass(seconds(10));
+    let (reason, _) = rig.failure();
+    assert!(reason.contains("rank 0 on host0 was lost") && reason.contains("(reset by peer)"), "{reason}");
+}
+
+#[test]
+fn a_worker_that_gives_its_reason_and_exits_with_2_makes_it_wrong_input() {
+    let mut rig = at_update();
+    let why = proto::v1::WorkFailed { reason: "model.safetensors: tensor lm_head.weight is missing".into() };
+    rig.say(1, Report::WorkFailed(why));
+    rig.event(Event::Exited { rank: 1, exit: Exit::Code(2), last_lines: vec![] });
+    rig.pass(seconds(5));
+    let (reason, code) = rig.failure();
+    assert!(reason.ends_with("model.safetensors: tensor lm_head.weight is missing"), "{reason}");
+    assert_eq!(code, 2);
+}
+
+#[test]
+fn a_refused_worker_that_then_exits_ends_the_run_with_the_refusal() {
+    let mut rig = Rig::new(1, vec![stage("a", 1)]);
+    rig.event(Event::Joining { stream: 0, rank: 0, join: join("0.9", 0) });
+    rig.event(Event::Exited { rank: 0, exit: Exit::Code(1), last_lines: vec!["refused".into()] });
+    rig.pass(seconds(2));
+    let (reason, code) = rig.failure();
+    assert!(reason.contains("was refused: worker version \"0.9\" differs"), "{reason}");
+    assert_eq!(code, 2);
+}
+
+#[test]
+fn workers_that_end_after_the_last_activity_are_no_loss() {
+    let mut rig = Rig::new(2, vec![stage("a", 1)]);
+    rig.run_until(|c| matches!(order(c), Some(Order::Stop(_))));
+    rig.event(Event::Exited { rank: 0, exit: Exit::Code(0), last_lines: vec![] });
+    rig.event(Event::Disconnected { rank: 1, incarnation: 2, reason: "closed".into() });
+    assert_eq!(rig.outcome(), Some(Outcome::Finished));
+}

@@ -1,0 +1,82 @@
+use super::*;
+
+fn refusal(out: &[Command]) -> &str {
+    match out.iter().find(|c| matches!(c, Command::Refuse { .. })) {
+        Some(Command::Refuse { reason, .. }) => reason,
+        _ => panic!("expected a refusal in {out:?}"),
+    }
+}
+
+#[test]
+fn a_worker_of_another_version_is_refused_with_both_versions() {
+    let mut rig = Rig::new(2, vec![stage("a", 1)]);
+    let out = rig.event(Event::Joining { stream: 0, rank: 0, join: join("0.9", 0) });
+    assert_eq!(
+        refusal(&out),
+        "worker version \"0.9\" differs from the coordinator's \"1\": build both from the same source"
+    );
+}
+
+#[test]
+fn a_rank_outside_the_world_is_refused_with_the_range() {
+    let mut rig = Rig::new(2, vec![stage("a", 1)]);
+    assert_eq!(refusal(&rig.join(2)), "rank 2 is out of range: the host file lists 2 workers, ranks 0 to 1");
+}
+
+#[test]
+fn a_taken_rank_is_refused_and_its_holder_stays() {
+    let mut rig = Rig::new(2, vec![stage("a", 1)]);
+    rig.join(0);
+    assert_eq!(
+        refusal(&rig.join(0)),
+        "rank 0 is taken by process 100 on host0 (incarnation 1): start every rank once"
+    );
+    assert!(rig.engine.members()[&0].is_live());
+}
+
+#[test]
+fn a_rank_whose_worker_went_away_before_the_start_can_be_taken_again_under_a_new_incarnation() {
+    let mut rig = Rig::new(2, vec![stage("a", 1)]);
+    rig.join(0);
+    rig.event(Event::Disconnected { rank: 0, incarnation: 1, reason: "reset".into() });
+    let out = rig.join(0);
+    assert!(out.contains(&Command::Admit { stream: 0, rank: 0, incarnation: 2 }));
+}
+
+#[test]
+fn nobody_joins_a_run_past_its_start() {
+    let mut rig = Rig::new(1, vec![stage("a", 1)]);
+    rig.join(0);
+    let out = rig.event(Event::Disconnected { rank: 0, incarnation: 1, reason: "reset".into() });
+    assert!(out.iter().all(|c| !matches!(c, Command::Admit { .. })));
+    assert!(refusal(&rig.join(0)).contains("past its start"));
+}
+
+#[test]
+fn the_epoch_is_on_disk_before_anybody_is_asked_to_form_it() {
+    let mut rig = Rig::new(2, vec![stage("a", 1)]);
+    rig.join(0);
+    let out = rig.join(1);
+    let journal =
+        out.iter().position(|c| matches!(c, Command::Journal(Record::Epoch(_)))).expect("journaled");
+    let store = out.iter().position(|c| matches!(order(c), Some(Order::HostStore(_)))).expect("asked");
+    assert!(journal < store);
+}
+
+#[test]
+fn the_world_forms_only_after_the_store_is_up() {
+    let mut rig = Rig::new(2, vec![stage("a", 1)]);
+    rig.join(0);
+    let out = rig.join(1);
+    assert!(!out.iter().any(|c| matches!(order(c), Some(Order::FormEpoch(_)))));
+    let out = rig.say(0, Report::StoreReady(StoreReady { address: "host0:9".into() }));
+    let formed: Vec<_> = out
+        .iter()
+        .filter_map(order)
+        .map(|o| match o {
+            Order::FormEpoch(f) => (f.world_size, f.group_rank, f.store_address.as_str()),
+            other => panic!("unexpected {other:?}"),
+        })
+        .collect();
+    assert_eq!(formed, [(2, 0, "host0:9"), (2, 1, "host0:9")]);
+}

@@ -1,0 +1,320 @@
+//! The engine driven by events: one file per event, and a seeded simulation.
+
+mod applied;
+mod checkpoint_written;
+mod evaluated;
+mod exited;
+mod interrupted;
+mod joining;
+mod ready;
+mod simulation;
+mod tick;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use proto::v1::coordinator_message::Body as Order;
+use proto::v1::worker_message::Body as Report;
+use proto::v1::{
+    Applied, CheckpointWritten, Counts, Evaluated, Formed, Join, Left, RolloutsReady, Sample, SampleRollout,
+    Sampling, StageReady, StepReady, StoreReady,
+};
+
+use super::*;
+
+pub(super) fn seconds(s: u64) -> Duration {
+    Duration::from_secs(s)
+}
+
+pub(super) fn stage(name: &str, steps: u64) -> StageSpec {
+    StageSpec {
+        name: name.into(),
+        steps,
+        evaluate_every: 0,
+        checkpoint_every: 0,
+        validation: false,
+        test_before: false,
+        test_after: false,
+        max_consecutive_skips: 2,
+    }
+}
+
+pub(super) fn spec(world: u32, stages: Vec<StageSpec>) -> Spec {
+    Spec {
+        run_id: "test".into(),
+        version: "1".into(),
+        term: 1,
+        hosts: (0..world).map(|r| format!("host{r}")).collect(),
+        stages,
+        weights: "model".into(),
+        checkpoints: "run/checkpoints".into(),
+        keep: 2,
+        lease: seconds(15),
+        forming: seconds(60),
+        progress: seconds(100),
+        heartbeat: seconds(3),
+    }
+}
+
+pub(super) fn join(version: &str, rank: u32) -> Join {
+    Join { version: version.into(), host: format!("host{rank}"), process: 100 + rank, device: "cpu".into() }
+}
+
+/// What a faultless worker answers.
+pub(super) fn obey(order: &Order) -> Option<Report> {
+    let rollouts = |samples: &[Sample]| {
+        samples
+            .iter()
+            .map(|s| SampleRollout { sample_id: s.id.clone(), ..SampleRollout::default() })
+            .collect()
+    };
+    Some(match order {
+        Order::HostStore(_) => Report::StoreReady(StoreReady { address: "store:1".into() }),
+        Order::FormEpoch(_) => Report::Formed(Formed {}),
+        Order::BeginStage(b) => Report::StageReady(StageReady { stage: b.stage, digest: "start".into() }),
+        Order::Rollout(r) => Report::RolloutsReady(RolloutsReady {
+            step: r.step,
+            attempt: r.attempt,
+            samples: rollouts(&r.samples),
+        }),
+        Order::Update(u) => Report::StepReady(StepReady {
+            step: u.step,
+            attempt: u.attempt,
+            loss: 0.5,
+            grad_norm: 1.0,
+            finite: true,
+            metrics: [("tokens".to_owned(), 10.0)].into(),
+        }),
+        Order::Commit(c) => Report::Applied(Applied { step: c.step, digest: format!("after {}", c.step) }),
+        Order::Evaluate(e) => Report::Evaluated(Evaluated { step: e.step, samples: rollouts(&e.samples) }),
+        Order::WriteCheckpoint(w) => Report::CheckpointWritten(CheckpointWritten {
+            step: w.step,
+            digests: [("model.safetensors".to_owned(), "abc".to_owned())].into(),
+        }),
+        Order::Stop(_) => Report::Left(Left {}),
+        _ => return None,
+    })
+}
+
+/// What a faultless shell answers; every step has two samples of its own, and odd ones roll out first.
+pub(super) fn carry_out(command: &Command) -> Option<Event> {
+    let ids = |step: u64| vec![format!("{step}a"), format!("{step}b")];
+    let shared = |ids: Vec<String>, world: &[Rank]| -> BTreeMap<Rank, Vec<Sample>> {
+        let samples = ids.into_iter().map(|id| Sample { id, ..Sample::default() });
+        let mut shares: BTreeMap<Rank, Vec<Sample>> = world.iter().map(|r| (*r, Vec::new())).collect();
+        for (i, sample) in samples.enumerate() {
+            shares.entry(world[i % world.len()]).or_default().push(sample);
+        }
+        shares
+    };
+    let update = |step: u64| UpdateWork {
+        lr: 0.1,
+        counts: Counts::default(),
+        items: BTreeMap::new(),
+        samples: ids(step),
+        cursor: format!("cursor {step}"),
+        metrics: [("reward".to_owned(), 1.5)].into(),
+    };
+    Some(match command {
+        Command::Plan { step, world, .. } if step % 2 == 1 => Event::Planned {
+            step: *step,
+            plan: Plan::Rollout(RolloutWork {
+                samples: shared(ids(*step), world),
+                sampling: Sampling::default(),
+            }),
+        },
+        Command::Plan { step, .. } => Event::Planned { step: *step, plan: Plan::Update(update(*step)) },
+        Command::Score { step, .. } => Event::Scored { step: *step, update: update(*step) },
+        Command::PlanEvaluation { set, world, .. } => Event::EvaluationPlanned {
+            samples: shared(vec![format!("{set}1"), format!("{set}2"), format!("{set}3")], world),
+            sampling: Sampling::default(),
+        },
+        Command::ScoreEvaluation { .. } => {
+            Event::EvaluationScored { metrics: [("srcc".to_owned(), 0.5)].into() }
+        }
+        Command::StageCheckpoint(name) => {
+            Event::CheckpointStaged { folder: PathBuf::from(format!("{name}.partial")) }
+        }
+        Command::PublishCheckpoint { .. } => Event::CheckpointPublished,
+        _ => return None,
+    })
+}
+
+/// An engine with faultless workers around it, which a test disturbs.
+pub(super) struct Rig {
+    pub(super) engine: Engine,
+    pub(super) now: Duration,
+    pub(super) world: u32,
+    incarnations: BTreeMap<Rank, u64>,
+    queue: VecDeque<Event>,
+    /// Everything that the engine ever wanted.
+    pub(super) done: Vec<Command>,
+}
+
+impl Rig {
+    pub(super) fn new(world: u32, stages: Vec<StageSpec>) -> Self {
+        Self::with(spec(world, stages))
+    }
+
+    pub(super) fn with(spec: Spec) -> Self {
+        let world = spec.world_size();
+        let engine = Engine::new(spec, Duration::ZERO);
+        Self {
+            engine,
+            now: Duration::ZERO,
+            world,
+            incarnations: BTreeMap::new(),
+            queue: VecDeque::new(),
+            done: vec![],
+        }
+    }
+
+    /// Hands an event in; nobody answers what comes out.
+    pub(super) fn event(&mut self, event: Event) -> Vec<Command> {
+        let out = self.engine.handle(self.now, event);
+        for command in &out {
+            if let Command::Admit { rank, incarnation, .. } = command {
+                self.incarnations.insert(*rank, *incarnation);
+            }
+        }
+        self.done.extend(out.iter().cloned());
+        out
+    }
+
+    pub(super) fn join(&mut self, rank: Rank) -> Vec<Command> {
+        self.event(Event::Joining { stream: u64::from(rank), rank, join: join("1", rank) })
+    }
+
+    pub(super) fn sender(&self, rank: Rank) -> Sender {
+        Sender { rank, incarnation: self.incarnations[&rank], epoch: self.engine.epoch(), term: 1 }
+    }
+
+    pub(super) fn message(&self, rank: Rank, body: Report) -> Event {
+        Event::Message { sender: self.sender(rank), body }
+    }
+
+    pub(super) fn say(&mut self, rank: Rank, body: Report) -> Vec<Command> {
+        self.event(self.message(rank, body))
+    }
+
+    pub(super) fn pass(&mut self, time: Duration) -> Vec<Command> {
+        let mut out = Vec::new();
+        let end = self.now + time;
+        while self.now < end {
+            self.now = (self.now + Duration::from_millis(500)).min(end);
+            out.extend(self.event(Event::Tick));
+        }
+        out
+    }
+
+    /// What faultless workers and a faultless shell answer.
+    pub(super) fn answers(&self, out: &[Command]) -> Vec<Event> {
+        let answer = |command: &Command| match command {
+            Command::Send { rank, body, .. } => Some(self.message(*rank, obey(body)?)),
+            other => carry_out(other),
+        };
+        out.iter().filter_map(answer).collect()
+    }
+
+    /// Everybody joins, and everything goes well until `halt` says that the test takes over; the command that
+    /// it stops at, and all of the same list, stay unanswered.
+    pub(super) fn run_until(&mut self, halt: impl Fn(&Command) -> bool) {
+        if self.incarnations.is_empty() {
+            for rank in 0..self.world {
+                let out = self.join(rank);
+                let answers = self.answers(&out);
+                self.queue.extend(answers);
+            }
+        }
+        while let Some(event) = self.queue.pop_front() {
+            let out = self.event(event);
+            if out.iter().any(&halt) {
+                return;
+            }
+            let answers = self.answers(&out);
+            self.queue.extend(answers);
+        }
+    }
+
+    /// [`Self::run_until`], answering first what was left unanswered.
+    pub(super) fn resume_until(&mut self, unanswered: &[Command], halt: impl Fn(&Command) -> bool) {
+        let answers = self.answers(unanswered);
+        self.queue.extend(answers);
+        self.run_until(halt);
+    }
+
+    pub(super) fn outcome(&self) -> Option<Outcome> {
+        self.done.iter().find_map(|c| match c {
+            Command::End(outcome) => Some(outcome.clone()),
+            _ => None,
+        })
+    }
+
+    pub(super) fn failure(&self) -> (String, u8) {
+        match self.outcome() {
+            Some(Outcome::Failed { reason, exit_code }) => (reason, exit_code),
+            other => panic!("expected a failed run, got {other:?}"),
+        }
+    }
+}
+
+pub(super) fn order(command: &Command) -> Option<&Order> {
+    match command {
+        Command::Send { body, .. } => Some(body),
+        _ => None,
+    }
+}
+
+/// The records in the order that they were journaled.
+pub(super) fn records(done: &[Command]) -> Vec<&Record> {
+    done.iter().filter_map(|c| if let Command::Journal(r) = c { Some(r) } else { None }).collect()
+}
+
+#[test]
+fn a_run_without_faults_does_everything_on_its_agenda_in_order() {
+    let explore = StageSpec {
+        evaluate_every: 2,
+        checkpoint_every: 1,
+        validation: true,
+        test_before: true,
+        ..stage("explore", 3)
+    };
+    let stabilise = StageSpec { validation: true, test_after: true, ..stage("stabilise", 1) };
+    let mut rig = Rig::new(2, vec![explore, stabilise]);
+    rig.run_until(|_| false);
+    let told: Vec<String> = records(&rig.done)
+        .into_iter()
+        .map(|record| match record {
+            Record::Epoch(e) => format!("epoch {}", e.epoch),
+            Record::Stage(s) => s.name.clone(),
+            Record::Step(s) => format!("step {}", s.step),
+            Record::Evaluation(e) => format!("{} {}", e.set, e.moment),
+            Record::Checkpoint(c) => c.name.to_string(),
+            Record::Ended { outcome } => outcome.clone(),
+        })
+        .collect();
+    let expected = [
+        "epoch 1",
+        "explore",
+        "validation before",
+        "test before",
+        "step 1",
+        "explore-step-1",
+        "step 2",
+        "validation during",
+        "explore-step-2",
+        "step 3",
+        "explore-step-3",
+        "validation after",
+        "stabilise",
+        "validation before",
+        "step 4",
+        "stabilise-step-4",
+        "validation after",
+        "test after",
+        "finished",
+    ];
+    assert_eq!(told, expected);
+    assert_eq!(rig.outcome(), Some(Outcome::Finished));
+}

@@ -1,0 +1,111 @@
+//! What lies where in a run folder.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The address that the coordinator listens on: a line `host:port`.
+pub const ADDRESS: &str = "address";
+/// Who holds the folder: a line for people.
+pub const OWNER: &str = "owner";
+
+/// A run folder with its parts made.
+#[derive(Clone, Debug)]
+pub struct RunFolder {
+    root: PathBuf,
+}
+
+impl RunFolder {
+    /// Makes the folder and its parts; what is there stays.
+    ///
+    /// # Errors
+    /// If the file system refuses.
+    pub fn make(root: &Path) -> io::Result<Self> {
+        let folder = Self { root: std::path::absolute(root)? };
+        for part in [folder.logs(), folder.checkpoints(), folder.evaluations()] {
+            fs::create_dir_all(part)?;
+        }
+        Ok(folder)
+    }
+
+    /// The folder itself, absolute.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// A file in it.
+    #[must_use]
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.root.join(name)
+    }
+
+    /// A log a worker and attempt.
+    #[must_use]
+    pub fn logs(&self) -> PathBuf {
+        self.root.join("logs")
+    }
+
+    /// The log of a worker's process.
+    #[must_use]
+    pub fn log(&self, rank: u32, attempt: u32) -> PathBuf {
+        self.logs().join(format!("rank-{rank}.attempt-{attempt}.log"))
+    }
+
+    /// Published checkpoints.
+    #[must_use]
+    pub fn checkpoints(&self) -> PathBuf {
+        self.root.join("checkpoints")
+    }
+
+    /// The answers of every evaluation.
+    #[must_use]
+    pub fn evaluations(&self) -> PathBuf {
+        self.root.join("evaluations")
+    }
+
+    /// Writes a file whole: beside its place, synced, then renamed into it.
+    ///
+    /// # Errors
+    /// If the file system refuses; the old content then stays.
+    pub fn write(&self, name: &str, bytes: &[u8]) -> io::Result<PathBuf> {
+        let path = self.file(name);
+        let partial = self.file(&format!("{name}.partial"));
+        fs::write(&partial, bytes)?;
+        File::open(&partial)?.sync_all()?;
+        fs::rename(&partial, &path)?;
+        Ok(path)
+    }
+
+    /// Points the symbolic link `checkpoints/LINK` at a checkpoint, in one rename.
+    ///
+    /// # Errors
+    /// If the file system refuses.
+    pub fn link(&self, link: &str, checkpoint: &str) -> io::Result<PathBuf> {
+        let path = self.checkpoints().join(link);
+        let partial = self.checkpoints().join(format!("{link}.partial"));
+        match fs::remove_file(&partial) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+        std::os::unix::fs::symlink(checkpoint, &partial)?;
+        fs::rename(&partial, &path)?;
+        Ok(path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_moves_to_the_newest_checkpoint() {
+        let root = tempfile::tempdir().expect("temporary folder");
+        let folder = RunFolder::make(root.path()).expect("made");
+        for name in ["a-step-1", "a-step-2"] {
+            fs::create_dir(folder.checkpoints().join(name)).expect("made");
+            folder.link("latest", name).expect("linked");
+            assert_eq!(fs::read_link(folder.checkpoints().join("latest")).expect("a link"), Path::new(name));
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! Who starts the workers, and how each ended. A file a launcher.
+
+mod external;
+mod local;
+mod log;
+
+use std::collections::BTreeMap;
+
+use settings::{DeviceKind, Hosts};
+
+use crate::engine::Rank;
+
+pub use external::instructions;
+pub use local::{LocalWorkers, find_worker};
+pub use log::last_lines;
+
+/// One worker to start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkerSpec {
+    /// Its rank.
+    pub rank: Rank,
+    /// The host that it runs on.
+    pub host: String,
+    /// The address that its collectives bind to.
+    pub address: String,
+    /// `cpu` or `cuda:N`, N counted on its host.
+    pub device: String,
+    /// Compute threads.
+    pub threads: usize,
+    /// Added to its environment.
+    pub environment: BTreeMap<String, String>,
+}
+
+impl WorkerSpec {
+    /// All workers of a host file, in rank order; `cores` are those of a host whose threads are not given.
+    #[must_use]
+    pub fn all(hosts: &Hosts, cores: usize) -> Vec<Self> {
+        let mut all = Vec::new();
+        for host in &hosts.hosts {
+            let threads = match host.threads {
+                0 => (cores / host.workers.max(1) as usize).max(1),
+                given => given as usize,
+            };
+            for local in 0..host.workers {
+                let mut environment = host.environment.clone();
+                environment.entry("OMP_NUM_THREADS".into()).or_insert_with(|| threads.to_string());
+                all.push(Self {
+                    rank: all.len() as Rank,
+                    host: host.name.clone(),
+                    address: host.address.clone(),
+                    device: match host.device {
+                        DeviceKind::Cpu => "cpu".into(),
+                        DeviceKind::Cuda => format!("cuda:{local}"),
+                    },
+                    threads,
+                    environment,
+                });
+            }
+        }
+        all
+    }
+
+    /// What its command line says, without the program.
+    #[must_use]
+    pub fn arguments(&self, coordinator: &str) -> Vec<String> {
+        let pairs = [
+            ("--rank", self.rank.to_string()),
+            ("--coordinator", coordinator.to_string()),
+            ("--device", self.device.clone()),
+            ("--threads", self.threads.to_string()),
+            ("--address", self.address.clone()),
+        ];
+        pairs.into_iter().flat_map(|(flag, value)| [flag.to_string(), value]).collect()
+    }
+}

@@ -1,0 +1,261 @@
+//! Held-out sets: who answers what, and how good the answers are.
+
+use std::collections::BTreeMap;
+
+use data::{Draws, evaluation_prompt};
+use eval::{Means, Pair, Report, by_key};
+use proto::v1::{Sample, SampleRollout, Sampling};
+use serde::Serialize;
+use settings::{Evaluation, Reward, Scope, Score, Stage, StageKind};
+
+use super::shares::{images, sample_cost};
+use super::supervised::distortion;
+use super::worth::Worth;
+use super::{PlanError, Planner, share};
+use crate::engine::{EvaluationSet, Rank};
+
+/// One sample's answers in an evaluation, as the run folder keeps them.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct AnswerRow {
+    /// The sample.
+    pub id: String,
+    /// Its data set.
+    pub dataset: String,
+    /// Its pictures.
+    pub images: Vec<String>,
+    /// What people say.
+    pub mos: f64,
+    /// What the model says.
+    pub prediction: f64,
+    /// The responses; none in a vision stage.
+    pub completions: Vec<String>,
+    /// Predicted quality of each response.
+    pub scores: Vec<f64>,
+    /// Whether each response has the format.
+    pub format: Vec<bool>,
+    /// Reward of each response among all of the evaluation.
+    pub rewards: Vec<f64>,
+}
+
+/// A scored evaluation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ScoredEvaluation {
+    /// srcc, plcc, krcc, rmse (unweighted means over data sets; `srcc/NAME` of each where there are several),
+    /// format, reward, …. What is undefined is absent.
+    pub metrics: BTreeMap<String, f64>,
+    /// A row a sample, in the order of the sets.
+    pub rows: Vec<AnswerRow>,
+}
+
+impl Planner {
+    /// Each rank's share of the held-out samples, and how answers are drawn.
+    ///
+    /// # Errors
+    /// If the stage is not one of the recipe's.
+    pub fn plan_evaluation(
+        &self,
+        stage: usize,
+        set: EvaluationSet,
+        world: &[Rank],
+    ) -> Result<(BTreeMap<Rank, Vec<Sample>>, Sampling), PlanError> {
+        let settings = self.stage(stage)?;
+        let Evaluation { responses, temperature, .. } = settings.evaluation;
+        let samples: Vec<Sample> = self
+            .held_out(stage, set)?
+            .into_iter()
+            .map(|s| Sample {
+                id: s.id.clone(),
+                images: images(s),
+                prompt: evaluation_prompt(s),
+                augment_seed: None,
+            })
+            .collect();
+        let tokens = u64::from(responses) * u64::from(settings.rollout.max_new_tokens);
+        let costs: Vec<u64> = samples.iter().map(|s| sample_cost(s, settings, tokens)).collect();
+        let sampling = Sampling {
+            responses,
+            max_new_tokens: settings.rollout.max_new_tokens,
+            temperature,
+            top_k: settings.rollout.top_k,
+            top_p: settings.rollout.top_p,
+            seed: self.run.run.seed,
+            stage: stage as u32,
+        };
+        Ok((share(samples, &costs, world), sampling))
+    }
+
+    /// Scores the answers to an evaluation.
+    ///
+    /// # Errors
+    /// If an answer is missing or does not fit, or the answers cannot be scored.
+    pub fn score_evaluation(
+        &self,
+        stage: usize,
+        set: EvaluationSet,
+        answers: BTreeMap<Rank, Vec<SampleRollout>>,
+    ) -> Result<ScoredEvaluation, PlanError> {
+        let settings = self.stage(stage)?;
+        let samples = self.held_out(stage, set)?;
+        let mut by_id: BTreeMap<String, (Rank, SampleRollout)> = BTreeMap::new();
+        for (rank, answers) in answers {
+            by_id.extend(answers.into_iter().map(|a| (a.sample_id.clone(), (rank, a))));
+        }
+        let mut answered = Vec::with_capacity(samples.len());
+        for sample in samples {
+            let (rank, answer) = by_id.remove(&sample.id).ok_or_else(|| PlanError::Answer {
+                rank: 0,
+                sample: sample.id.clone(),
+                reason: "nobody answered for it".into(),
+            })?;
+            answered.push((sample, rank, answer));
+        }
+        if settings.kind == StageKind::Vision {
+            score_head(answered, settings)
+        } else {
+            score_texts(answered, settings)
+        }
+    }
+
+    /// The samples of a held-out set: of validation sets, at most `evaluation.samples` each, the same ones
+    /// throughout a run.
+    fn held_out(&self, stage: usize, set: EvaluationSet) -> Result<Vec<&data::Sample>, PlanError> {
+        let settings = self.stage(stage)?;
+        let data = self.stages.get(stage).ok_or(PlanError::NoStage(stage))?;
+        let most = settings.evaluation.samples as usize;
+        if set == EvaluationSet::Test {
+            return Ok(data.test.iter().collect());
+        }
+        if most == 0 {
+            return Ok(data.validation.iter().collect());
+        }
+        let mut sets: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+        for (i, sample) in data.validation.iter().enumerate() {
+            sets.entry(&sample.dataset).or_default().push(i);
+        }
+        let mut chosen: Vec<usize> = Vec::new();
+        for (name, mut places) in sets {
+            Draws::new("validation", &[self.run.run.seed], name).shuffle(&mut places);
+            chosen.extend(places.into_iter().take(most));
+        }
+        chosen.sort_unstable();
+        Ok(chosen.into_iter().map(|i| &data.validation[i]).collect())
+    }
+}
+
+type Answered<'a> = Vec<(&'a data::Sample, Rank, SampleRollout)>;
+
+/// A vision stage's head: no texts.
+fn score_head(answered: Answered<'_>, stage: &Stage) -> Result<ScoredEvaluation, PlanError> {
+    let (mut kinds, mut levels, mut labelled) = (0.0, 0.0, 0.0);
+    let mut rows = Vec::with_capacity(answered.len());
+    for (sample, rank, answer) in answered {
+        let head = answer.head.filter(|h| h.quality.is_finite()).ok_or_else(|| PlanError::Answer {
+            rank,
+            sample: sample.id.clone(),
+            reason: "no finite prediction of the head; expected one in a vision stage".into(),
+        })?;
+        if let Ok(truth) = distortion(sample, stage) {
+            labelled += 1.0;
+            kinds += f64::from(u8::from(head.kind == truth.kind));
+            levels += f64::from(u8::from(head.level == truth.level));
+        }
+        rows.push(row(sample, head.quality));
+    }
+    let mut metrics = agreement(&rows);
+    if labelled > 0.0 {
+        metrics.insert("kind_accuracy".into(), kinds / labelled);
+        metrics.insert("level_accuracy".into(), levels / labelled);
+    }
+    Ok(ScoredEvaluation { metrics, rows })
+}
+
+fn score_texts(answered: Answered<'_>, stage: &Stage) -> Result<ScoredEvaluation, PlanError> {
+    let responses = stage.evaluation.responses.max(1) as usize;
+    let mut batch = Vec::with_capacity(answered.len());
+    for (sample, rank, mut answer) in answered {
+        answer.responses.sort_by_key(|r| r.index);
+        if answer.responses.len() != responses {
+            let reason = format!("{} responses; expected {responses}", answer.responses.len());
+            return Err(PlanError::Answer { rank, sample: sample.id.clone(), reason });
+        }
+        batch.push((sample, answer.responses.into_iter().map(|r| r.text).collect::<Vec<_>>()));
+    }
+    // Every answer is compared with the whole set: the reward's triplet part costs the square of its size, so
+    // larger sets are compared in groups.
+    let reward = match batch.len() {
+        0..=COMPARED => Reward { scope: Scope::Global, ..stage.reward.clone() },
+        _ => Reward { scope: Scope::Device, group_samples: COMPARED as u32, ..stage.reward.clone() },
+    };
+    let worth = if batch.is_empty() { Worth::default() } else { Worth::of(&batch, responses, &reward)? };
+    let scores = match stage.evaluation.score {
+        Score::Mean => &worth.predictions,
+        Score::First => &worth.firsts,
+    };
+    let rows: Vec<AnswerRow> = batch
+        .into_iter()
+        .enumerate()
+        .map(|(i, (sample, completions))| {
+            let range = i * responses..(i + 1) * responses;
+            let scores = scores[range.clone()].to_vec();
+            AnswerRow {
+                completions,
+                format: worth.formats[range.clone()].iter().map(|f| *f > 0.0).collect(),
+                rewards: worth.rewards[range].to_vec(),
+                ..row(sample, scores.iter().sum::<f64>() / responses as f64)
+            }
+            .with_scores(scores)
+        })
+        .collect();
+    let mut metrics = agreement(&rows);
+    metrics.extend(worth.metrics());
+    Ok(ScoredEvaluation { metrics, rows })
+}
+
+/// Samples that an evaluation's reward compares with one another.
+const COMPARED: usize = 512;
+
+fn row(sample: &data::Sample, prediction: f64) -> AnswerRow {
+    AnswerRow {
+        id: sample.id.clone(),
+        dataset: sample.dataset.clone(),
+        images: images(sample),
+        mos: sample.mos,
+        prediction,
+        completions: Vec::new(),
+        scores: Vec::new(),
+        format: Vec::new(),
+        rewards: Vec::new(),
+    }
+}
+
+impl AnswerRow {
+    fn with_scores(self, scores: Vec<f64>) -> Self {
+        Self { scores, ..self }
+    }
+}
+
+/// Agreement with people: unweighted means over data sets, and each set's own where there are several.
+fn agreement(rows: &[AnswerRow]) -> BTreeMap<String, f64> {
+    let pairs = rows.iter().map(|r| (r.dataset.clone(), Pair { prediction: r.prediction, label: r.mos }));
+    let reports = by_key(pairs, None);
+    let means = Means::of(reports.values());
+    let mean = |value: fn(&Report) -> Option<f64>| {
+        let values: Vec<f64> = reports.values().filter_map(value).collect();
+        (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+    };
+    let mut metrics = BTreeMap::from([
+        ("samples".to_owned(), rows.len() as f64),
+        ("distinct_scores".to_owned(), reports.values().map(|r| r.distinct_scores as f64).sum()),
+    ]);
+    let values =
+        [("srcc", means.srcc), ("plcc", means.plcc), ("krcc", mean(|r| r.krcc)), ("rmse", mean(|r| r.rmse))];
+    metrics.extend(values.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))));
+    if reports.len() > 1 {
+        for (name, report) in &reports {
+            let values = [("srcc", report.srcc), ("plcc", report.plcc)];
+            metrics
+                .extend(values.into_iter().filter_map(|(of, value)| Some((format!("{of}/{name}"), value?))));
+        }
+    }
+    metrics
+}

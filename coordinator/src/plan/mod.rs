@@ -1,0 +1,198 @@
+//! From a recipe and its label files to what workers do: which samples a step sees, who works on what, what
+//! responses are worth. Files are read once, at the start; after that nothing here has a clock, a random state
+//! or I/O.
+
+mod evaluation;
+mod load;
+mod policy;
+mod shares;
+mod supervised;
+#[cfg(test)]
+mod tests;
+mod worth;
+
+use std::collections::BTreeMap;
+
+use data::{Cursor, Draws, Occasion};
+use settings::{Run, Stage, StageKind};
+
+pub use evaluation::{AnswerRow, ScoredEvaluation};
+pub use policy::ScoredRollouts;
+
+use crate::engine::{Plan, Rank};
+use shares::{share, wire_sample};
+
+/// Why a step or an evaluation cannot be planned or scored.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// The label files and the recipe do not fit: the user's to mend.
+    #[error("stage {stage}: {source}")]
+    Data {
+        /// The stage's name.
+        stage: String,
+        /// What is wrong.
+        source: data::Error,
+    },
+    /// A label file names a picture that is not there, or a stage needs what a label does not tell.
+    #[error("stage {stage}: sample {sample:?}: {reason}")]
+    Sample {
+        /// The stage's name.
+        stage: String,
+        /// The sample's id.
+        sample: String,
+        /// What is wrong and what was expected.
+        reason: String,
+    },
+    /// A worker's answer does not fit what it was asked.
+    #[error("rank {rank}: sample {sample:?}: {reason}")]
+    Answer {
+        /// Who answered.
+        rank: Rank,
+        /// The sample's id.
+        sample: String,
+        /// What is wrong and what was expected.
+        reason: String,
+    },
+    /// The step or stage is not one of the recipe's.
+    #[error("stage {0} is not in the recipe")]
+    NoStage(usize),
+    /// The batch cannot be scored.
+    #[error("the batch cannot be scored: {0}")]
+    Reward(#[from] reward::Error),
+    /// The rewards give no advantages.
+    #[error("the rewards give no advantages: {0}")]
+    Advantage(#[from] grpo::Error),
+}
+
+impl PlanError {
+    /// Of the coordinator: 2 where the user's input is wrong, else 1.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        if matches!(self, Self::Data { .. } | Self::Sample { .. }) { 2 } else { 1 }
+    }
+}
+
+/// One stage's data with its sampling plan.
+#[derive(Debug)]
+struct StageData {
+    train: Vec<data::Sample>,
+    validation: Vec<data::Sample>,
+    test: Vec<data::Sample>,
+    plan: data::Plan,
+}
+
+/// Says what every step and evaluation does, and scores what comes back.
+#[derive(Debug)]
+pub struct Planner {
+    run: Run,
+    stages: Vec<StageData>,
+    position: Position,
+    /// What the last rollout's samples were asked; until they are scored.
+    asked: Option<policy::Asked>,
+    /// The last scored items, for further iterations on the same rollouts.
+    scored: Option<policy::ScoredItems>,
+}
+
+/// Where the run stands in a stage's data.
+#[derive(Clone, Copy, Debug, Default)]
+struct Position {
+    stage: usize,
+    /// The step within the stage that was planned last.
+    number: u64,
+    /// Before that step.
+    before: Cursor,
+    /// After it.
+    after: Cursor,
+}
+
+impl Planner {
+    /// Reads every stage's label files, and checks that their pictures are there.
+    ///
+    /// # Errors
+    /// On the first thing that is wrong with them.
+    pub fn load(run: &Run) -> Result<Self, PlanError> {
+        let stages = load::stages(run)?;
+        Ok(Self { run: run.clone(), stages, position: Position::default(), asked: None, scored: None })
+    }
+
+    /// What step `number` (1 is the first) of a stage does, shared out to `world`. Asked again for the same
+    /// step it gives the same answer; `step` counts over all stages.
+    ///
+    /// # Errors
+    /// If the stage is not one of the recipe's, or a label does not tell what it needs.
+    pub fn plan(&mut self, stage: usize, number: u64, world: &[Rank]) -> Result<Plan, PlanError> {
+        let settings = self.stage(stage)?.clone();
+        let iterations = u64::from(settings.objective.iterations.max(1));
+        let iteration = if settings.kind == StageKind::Prpo { (number - 1) % iterations } else { 0 };
+        if iteration > 0
+            && let Some(scored) = &self.scored
+        {
+            let after = if iteration + 1 == iterations { self.position.after } else { self.position.before };
+            return Ok(Plan::Update(scored.update(&settings, number, after, world)));
+        }
+        self.move_to(stage, number);
+        let step = self.stages[stage].plan.step(number, self.position.before);
+        self.position.after = step.next;
+        let occasion = Occasion { seed: self.run.run.seed, stage: stage as u64, step: number };
+        let train = &self.stages[stage].train;
+        let samples: Vec<(usize, proto::v1::Sample)> =
+            step.samples.iter().map(|i| (*i, wire_sample(&train[*i], &settings, occasion))).collect();
+        match settings.kind {
+            StageKind::Prpo => {
+                let after = if iterations == 1 { self.position.after } else { self.position.before };
+                let (asked, work) = policy::ask(samples, &settings, occasion, after, world);
+                self.asked = Some(asked);
+                Ok(Plan::Rollout(work))
+            }
+            StageKind::Sft | StageKind::Vision => {
+                supervised::update(&samples, train, &settings, number, step.next, world).map(Plan::Update)
+            }
+        }
+    }
+
+    /// Goes to a step: on from the last one, or to the same again.
+    fn move_to(&mut self, stage: usize, number: u64) {
+        if stage != self.position.stage || number == 1 {
+            self.position = Position { stage, number, ..Position::default() };
+        } else if number != self.position.number {
+            self.position =
+                Position { stage, number, before: self.position.after, after: self.position.after };
+        }
+    }
+
+    fn stage(&self, index: usize) -> Result<&Stage, PlanError> {
+        self.run.stages.get(index).ok_or(PlanError::NoStage(index))
+    }
+
+    /// What there is to train on and to evaluate, a line a stage.
+    #[must_use]
+    pub fn summary(&self) -> Vec<String> {
+        let line = |(stage, data): (&Stage, &StageData)| {
+            let per_epoch = data.plan.steps_per_epoch();
+            format!(
+                "stage {}: {:?}, {} steps of {} samples; {} training samples ({per_epoch} steps an epoch), {} for \
+                 validation, {} for test",
+                stage.name,
+                stage.kind,
+                stage.steps,
+                stage.parallel.samples_per_step,
+                data.train.len(),
+                data.validation.len(),
+                data.test.len(),
+            )
+            .replace("Vision", "vision")
+            .replace("Sft", "sft")
+            .replace("Prpo", "prpo")
+        };
+        self.run.stages.iter().zip(&self.stages).map(line).collect()
+    }
+}
+
+/// The seed of a draw's stream for one sample on one occasion.
+fn sample_seed(purpose: &str, occasion: Occasion, id: &str) -> u64 {
+    Draws::new(purpose, &[occasion.seed, occasion.stage, occasion.step], id).number()
+}
+
+fn by_rank<T>(shares: Vec<Vec<T>>, world: &[Rank]) -> BTreeMap<Rank, Vec<T>> {
+    world.iter().copied().zip(shares).collect()
+}

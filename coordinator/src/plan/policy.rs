@@ -1,0 +1,206 @@
+//! PRPO's steps: responses are asked for, scored together, and become items with advantages.
+
+use std::collections::BTreeMap;
+
+use data::{Cursor, Occasion};
+use proto::v1::train_item::Target;
+use proto::v1::{Completion, Counts, PolicyTarget, Response, Sample, SampleRollout, Sampling, TrainItem};
+use settings::Stage;
+
+use super::shares::sample_cost;
+use super::supervised::cursor_text;
+use super::worth::{GroupWorth, Worth};
+use super::{PlanError, Planner, share};
+use crate::engine::{Rank, RolloutWork, UpdateWork};
+use crate::journal::RolloutRow;
+
+/// What was asked, until it is scored.
+#[derive(Debug)]
+pub(super) struct Asked {
+    stage: Stage,
+    number: u64,
+    samples: Vec<(usize, Sample)>,
+    /// After the step.
+    cursor: Cursor,
+    world: Vec<Rank>,
+}
+
+/// Items with advantages, from which every iteration's update is made.
+#[derive(Debug)]
+pub(super) struct ScoredItems {
+    items: Vec<TrainItem>,
+    costs: Vec<u64>,
+    counts: Counts,
+    samples: Vec<String>,
+    metrics: BTreeMap<String, f64>,
+}
+
+/// A scored step: what ranks train on, and what the journal keeps of it.
+#[derive(Debug)]
+pub struct ScoredRollouts {
+    /// The update.
+    pub update: UpdateWork,
+    /// A row a sample.
+    pub rows: Vec<RolloutRow>,
+}
+
+pub(super) fn ask(
+    samples: Vec<(usize, Sample)>,
+    stage: &Stage,
+    occasion: Occasion,
+    cursor: Cursor,
+    world: &[Rank],
+) -> (Asked, RolloutWork) {
+    let rollout = &stage.rollout;
+    let tokens = u64::from(rollout.responses) * u64::from(rollout.max_new_tokens);
+    let costs: Vec<u64> = samples.iter().map(|(_, s)| sample_cost(s, stage, tokens)).collect();
+    let sampling = Sampling {
+        responses: rollout.responses,
+        max_new_tokens: rollout.max_new_tokens,
+        temperature: rollout.temperature,
+        top_k: rollout.top_k,
+        top_p: rollout.top_p,
+        seed: occasion.seed,
+        stage: occasion.stage as u32,
+    };
+    let work = RolloutWork {
+        samples: share(samples.iter().map(|(_, s)| s.clone()).collect(), &costs, world),
+        sampling,
+    };
+    let asked = Asked { stage: stage.clone(), number: occasion.step, samples, cursor, world: world.to_vec() };
+    (asked, work)
+}
+
+impl Planner {
+    /// Scores what the ranks rolled out for the step that was planned last.
+    ///
+    /// # Errors
+    /// If an answer does not fit what was asked, or the batch cannot be scored.
+    pub fn score(
+        &mut self,
+        rollouts: BTreeMap<Rank, Vec<SampleRollout>>,
+    ) -> Result<ScoredRollouts, PlanError> {
+        let asked = self.asked.take().ok_or(PlanError::NoStage(self.position.stage))?;
+        let stage = &asked.stage;
+        let mut by_id = responses_by_id(rollouts, stage)?;
+        let mut batch = Vec::with_capacity(asked.samples.len());
+        for (index, sample) in &asked.samples {
+            let responses = by_id.remove(&sample.id).ok_or_else(|| PlanError::Answer {
+                rank: 0,
+                sample: sample.id.clone(),
+                reason: "nobody answered for it; expected one answer a sample".into(),
+            })?;
+            batch.push((&self.stages[self.position.stage].train[*index], sample, responses));
+        }
+        let texts: Vec<(&data::Sample, Vec<String>)> =
+            batch.iter().map(|(s, _, r)| (*s, r.iter().map(|r| r.text.clone()).collect())).collect();
+        let worth = Worth::of(&texts, stage.rollout.responses as usize, &stage.reward)?;
+        let advantages =
+            grpo::advantages(&worth.rewards, stage.rollout.responses as usize, stage.objective.advantage)?;
+
+        let mut metrics = worth.metrics();
+        metrics.insert("zero_spread_groups".into(), advantages.zero_spread_groups as f64);
+        let mut counts = grpo::Counts::default();
+        let (mut items, mut costs, mut rows) = (Vec::new(), Vec::new(), Vec::new());
+        let groups = worth.groups(&advantages.values, stage.rollout.responses as usize);
+        for ((_, sample, responses), group) in batch.into_iter().zip(groups) {
+            let lengths = responses.iter().map(|r| r.completion_ids.len() as u64);
+            counts.add_sample(lengths.clone());
+            costs.push(sample_cost(sample, stage, lengths.sum()));
+            items.push(item(sample, &responses, group.advantages, stage));
+            rows.push(row(sample, responses, &group));
+        }
+        metrics.insert("response_tokens".into(), counts.tokens as f64 / counts.completions.max(1) as f64);
+        let scored = ScoredItems {
+            items,
+            costs,
+            counts: Counts {
+                samples: counts.samples,
+                completions: counts.completions,
+                tokens: counts.tokens,
+                weight: 0.0,
+            },
+            samples: asked.samples.iter().map(|(_, s)| s.id.clone()).collect(),
+            metrics,
+        };
+        let update = scored.update(stage, asked.number, asked.cursor, &asked.world);
+        self.scored = Some(scored);
+        Ok(ScoredRollouts { update, rows })
+    }
+}
+
+impl ScoredItems {
+    /// One iteration's update, shared out by what each sample costs now that its length is known.
+    pub(super) fn update(&self, stage: &Stage, number: u64, after: Cursor, world: &[Rank]) -> UpdateWork {
+        UpdateWork {
+            lr: stage.optimizer.lr_at(number, stage.steps),
+            counts: self.counts,
+            items: share(self.items.clone(), &self.costs, world),
+            samples: self.samples.clone(),
+            cursor: cursor_text(after),
+            metrics: self.metrics.clone(),
+        }
+    }
+}
+
+/// Every sample's responses in the order of their indices.
+fn responses_by_id(
+    rollouts: BTreeMap<Rank, Vec<SampleRollout>>,
+    stage: &Stage,
+) -> Result<BTreeMap<String, Vec<Response>>, PlanError> {
+    let mut by_id = BTreeMap::new();
+    for (rank, samples) in rollouts {
+        for mut sample in samples {
+            let wrong = |reason: String| PlanError::Answer { rank, sample: sample.sample_id.clone(), reason };
+            sample.responses.sort_by_key(|r| r.index);
+            let expected = stage.rollout.responses;
+            if !sample.responses.iter().map(|r| r.index).eq(0..expected) {
+                let found = sample.responses.len();
+                return Err(wrong(format!("{found} responses; expected {expected}, numbered from 0")));
+            }
+            let odd = sample.responses.iter().find(|r| {
+                r.logprobs.len() != r.completion_ids.len() || !r.logprobs.iter().all(|l| l.is_finite())
+            });
+            if let Some(r) = odd {
+                return Err(wrong(format!(
+                    "response {} has {} tokens and {} log-probabilities; expected one finite number a token",
+                    r.index,
+                    r.completion_ids.len(),
+                    r.logprobs.len()
+                )));
+            }
+            by_id.insert(sample.sample_id, sample.responses);
+        }
+    }
+    Ok(by_id)
+}
+
+fn item(sample: &Sample, responses: &[Response], advantages: &[f64], stage: &Stage) -> TrainItem {
+    // With one iteration a rollout the old policy is the one that is trained: its forward pass, detached.
+    let old = |r: &Response| if stage.objective.iterations > 1 { r.logprobs.clone() } else { Vec::new() };
+    let completions = responses.iter().zip(advantages).map(|(r, advantage)| Completion {
+        ids: r.completion_ids.clone(),
+        advantage: *advantage,
+        old_logprobs: old(r),
+    });
+    let target = PolicyTarget { completions: completions.collect() };
+    TrainItem { sample: Some(sample.clone()), target: Some(Target::Policy(target)) }
+}
+
+fn row(sample: &Sample, responses: Vec<Response>, group: &GroupWorth<'_>) -> RolloutRow {
+    let mut row = RolloutRow {
+        sample: sample.id.clone(),
+        texts: Vec::new(),
+        ids: Vec::new(),
+        logprobs: Vec::new(),
+        scores: group.predictions.to_vec(),
+        rewards: group.rewards.to_vec(),
+        advantages: group.advantages.to_vec(),
+    };
+    for response in responses {
+        row.texts.push(response.text);
+        row.ids.push(response.completion_ids);
+        row.logprobs.push(response.logprobs);
+    }
+    row
+}

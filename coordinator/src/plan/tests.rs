@@ -1,0 +1,247 @@
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::path::Path;
+
+use proto::v1::train_item::Target;
+use proto::v1::{HeadPrediction, Response, SampleRollout};
+
+use super::*;
+use crate::engine::{EvaluationSet, UpdateWork};
+
+const NAMES: [&str; 8] =
+    ["I01_10_01", "I01_10_03", "I01_10_05", "I02_01_02", "I02_01_04", "I02_11_03", "I03_11_05", "I03_13_02"];
+
+fn planner(folder: &Path, stage: &str) -> Result<Planner, PlanError> {
+    let mut lines = String::new();
+    for (i, name) in NAMES.iter().enumerate() {
+        std::fs::write(folder.join(format!("{name}.png")), "").expect("writable");
+        let mos = 1.5 + 0.4 * i as f64;
+        writeln!(
+            lines,
+            r#"{{"id":"{i}","image":["{name}.png"],"conversations":[{{"from":"human","value":"How good?"}},{{"from":"gpt","value":{mos}}}]}}"#
+        )
+        .expect("a string");
+    }
+    std::fs::write(folder.join("labels.jsonl"), lines).expect("writable");
+    let set = format!("[{{ name: d, manifest: {0}/labels.jsonl, media: {0} }}]", folder.display());
+    let text = format!(
+        "run: {{ name: t, output: out, seed: 3 }}\nmodel: {{ path: m }}\n\
+         data: {{ train: {set}, validation: {set}, test: {set} }}\nparallel: {{ samples_per_step: 4 }}\n\
+         rollout: {{ responses: 2, max_new_tokens: 16 }}\noptimizer: {{ lr: 1.0, schedule: linear }}\n\
+         stages: [{stage}]\n"
+    );
+    Planner::load(&settings::parse_run("test.yaml", &text, &[]).expect("a recipe"))
+}
+
+/// Two responses a sample, the first in the format and with the index's own scores, the second empty.
+fn rollouts(work: &crate::engine::RolloutWork) -> BTreeMap<Rank, Vec<SampleRollout>> {
+    let response = |index, text: String| Response {
+        index,
+        text,
+        completion_ids: vec![7; 3 + index as usize],
+        logprobs: vec![-1.0; 3 + index as usize],
+    };
+    let answer = |(i, s): (usize, &proto::v1::Sample)| {
+        let score = 1.0 + i as f64 / 2.0;
+        let lines = format!("{score}\n").repeat(5);
+        SampleRollout {
+            sample_id: s.id.clone(),
+            responses: vec![
+                response(1, String::new()),
+                response(0, format!("<think>t</think><answer>\n{lines}</answer>")),
+            ],
+            ..SampleRollout::default()
+        }
+    };
+    work.samples.iter().map(|(rank, share)| (*rank, share.iter().enumerate().map(answer).collect())).collect()
+}
+
+fn ask(planner: &mut Planner, number: u64, world: &[Rank]) -> crate::engine::RolloutWork {
+    match planner.plan(0, number, world).expect("planned") {
+        Plan::Rollout(work) => work,
+        Plan::Update(_) => panic!("expected a rollout at step {number}"),
+    }
+}
+
+fn update(planner: &mut Planner, number: u64, world: &[Rank]) -> UpdateWork {
+    match planner.plan(0, number, world).expect("planned") {
+        Plan::Update(work) => work,
+        Plan::Rollout(_) => panic!("expected an update at step {number}"),
+    }
+}
+
+#[test]
+fn a_steps_samples_prompts_and_seeds_do_not_depend_on_the_world() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let sorted = |world: &[Rank]| {
+        let mut planner =
+            planner(folder.path(), "{ name: a, steps: 4, data: { flip: true } }").expect("loads");
+        let work = ask(&mut planner, 1, world);
+        assert_eq!(work.samples.len(), world.len());
+        let mut samples: Vec<_> = work.samples.into_values().flatten().collect();
+        samples.sort_by(|a, b| a.id.cmp(&b.id));
+        assert!(samples.iter().all(|s| s.augment_seed.is_some() && s.prompt.starts_with("How good?")));
+        samples
+    };
+    assert_eq!(sorted(&[0]), sorted(&[0, 1, 2]));
+}
+
+#[test]
+fn an_epochs_steps_hold_every_sample_once_and_a_repeated_step_the_same_ones() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let mut planner = planner(folder.path(), "{ name: a, steps: 4 }").expect("loads");
+    let ids = |work: &crate::engine::RolloutWork| -> BTreeSet<String> {
+        work.samples.values().flatten().map(|s| s.id.clone()).collect()
+    };
+    let first = ids(&ask(&mut planner, 1, &[0, 1]));
+    assert_eq!(first, ids(&ask(&mut planner, 1, &[0, 1])));
+    let second = ids(&ask(&mut planner, 2, &[0, 1]));
+    assert_eq!(first.union(&second).count(), 8);
+}
+
+#[test]
+fn scored_rollouts_carry_advantages_that_sum_to_zero_and_global_counts() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let mut planner = planner(folder.path(), "{ name: a, steps: 4 }").expect("loads");
+    let work = ask(&mut planner, 1, &[0, 1]);
+    let scored = planner.score(rollouts(&work)).expect("scored");
+    let counts = scored.update.counts;
+    assert_eq!((counts.samples, counts.completions, counts.tokens), (4, 8, 4 * 7));
+    assert_eq!(scored.update.lr, 1.0);
+    assert_eq!(scored.update.cursor, r#"{"from_level":1,"epoch":0,"position":1}"#);
+    assert_eq!(scored.update.metrics["format"], 0.5);
+    assert_eq!(scored.rows.len(), 4);
+    for item in scored.update.items.values().flatten() {
+        let Some(Target::Policy(policy)) = &item.target else { panic!("expected completions") };
+        assert_eq!(policy.completions[0].ids.len(), 3, "responses are in the order of their indices");
+        assert!(policy.completions[0].advantage > 0.0, "the formatted one is better");
+        assert!(policy.completions.iter().map(|c| c.advantage).sum::<f64>().abs() < 1e-12);
+        assert!(policy.completions.iter().all(|c| c.old_logprobs.is_empty()));
+    }
+}
+
+#[test]
+fn further_iterations_train_on_the_same_rollouts_with_their_old_log_probabilities() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let mut planner =
+        planner(folder.path(), "{ name: a, steps: 4, objective: { iterations: 2 } }").expect("loads");
+    let work = ask(&mut planner, 1, &[0]);
+    let first = planner.score(rollouts(&work)).expect("scored").update;
+    let second = update(&mut planner, 2, &[0]);
+    assert_eq!(first.items, second.items);
+    assert!(first.lr > second.lr);
+    let Some(Target::Policy(policy)) = &first.items[&0][0].target else { panic!("expected completions") };
+    assert_eq!(policy.completions[0].old_logprobs, [-1.0; 3]);
+    assert!(first.cursor.contains("\"position\":0") && second.cursor.contains("\"position\":1"));
+    let next = ask(&mut planner, 3, &[0]);
+    let ids = |samples: &[proto::v1::Sample]| samples.iter().map(|s| s.id.clone()).collect::<BTreeSet<_>>();
+    assert!(ids(&next.samples[&0]).is_disjoint(&first.samples.into_iter().collect()));
+}
+
+#[test]
+fn answers_that_do_not_fit_what_was_asked_are_named() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let refusal = |spoil: fn(&mut SampleRollout)| {
+        let mut planner = planner(folder.path(), "{ name: a, steps: 4 }").expect("loads");
+        let work = ask(&mut planner, 1, &[0]);
+        let mut answers = rollouts(&work);
+        spoil(&mut answers.get_mut(&0).expect("rank 0")[0]);
+        planner.score(answers).expect_err("refused").to_string()
+    };
+    assert!(refusal(|s| s.sample_id = "other".into()).contains("nobody answered"));
+    assert!(refusal(|s| drop(s.responses.pop())).contains("1 responses; expected 2"));
+    assert!(refusal(|s| s.responses[0].logprobs[0] = f32::NAN).contains("one finite number a token"));
+}
+
+#[test]
+fn leading_words_weigh_more_and_the_weights_are_counted_over_all_ranks() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let stage = "{ name: a, kind: sft, steps: 4, supervised: { lead_weight: 6 } }";
+    let mut planner = planner(folder.path(), stage).expect("loads");
+    let work = update(&mut planner, 1, &[0, 1]);
+    let mut weight = 0.0;
+    for item in work.items.values().flatten() {
+        let Some(Target::Answer(answer)) = &item.target else { panic!("expected an answer") };
+        assert_eq!(answer.pieces.iter().filter(|p| p.weight == 6.0).count(), 2);
+        weight += answer.pieces.iter().map(|p| p.weight * p.text.len() as f64).sum::<f64>();
+    }
+    assert_eq!(work.counts.weight, weight);
+    assert_eq!(work.counts.samples, 4);
+}
+
+#[test]
+fn a_vision_stage_learns_kind_level_and_label() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let mut planner = planner(folder.path(), "{ name: a, kind: vision, steps: 2 }").expect("loads");
+    let work = update(&mut planner, 1, &[0]);
+    for item in &work.items[&0] {
+        let Some(Target::Distortion(target)) = &item.target else { panic!("expected a distortion") };
+        assert!((1..=5).contains(&target.level) && (1.5..4.4).contains(&target.quality));
+    }
+}
+
+#[test]
+fn a_picture_that_is_not_there_is_named_before_anything_starts() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    planner(folder.path(), "{ name: a, steps: 4 }").expect("loads");
+    let text = std::fs::read_to_string(folder.path().join("labels.jsonl")).expect("there");
+    std::fs::write(folder.path().join("broken.jsonl"), text.replace("I02_01_04.png", "I99_01_04.png"))
+        .expect("writable");
+    let set = format!("[{{ name: d, manifest: {0}/broken.jsonl, media: {0} }}]", folder.path().display());
+    let stage = format!("{{ name: a, steps: 4, data: {{ train: {set} }} }}");
+    let error = planner(folder.path(), &stage).expect_err("refused");
+    assert_eq!(error.exit_code(), 2);
+    assert!(error.to_string().contains("I99_01_04.png is no file"), "{error}");
+}
+
+#[test]
+fn an_evaluation_of_perfect_answers_agrees_perfectly() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let planner = planner(folder.path(), "{ name: a, steps: 4 }").expect("loads");
+    let (shares, sampling) = planner.plan_evaluation(0, EvaluationSet::Test, &[0, 1]).expect("planned");
+    assert_eq!((sampling.responses, sampling.temperature), (1, 0.0));
+    let place = |id: &str| NAMES.iter().position(|n| id.ends_with(n)).expect("a sample");
+    let answer = |s: &proto::v1::Sample| {
+        let lines = format!("{}\n", 1.5 + 0.4 * place(&s.id) as f64).repeat(5);
+        let text = format!("<think>t</think><answer>\n{lines}</answer>");
+        SampleRollout {
+            sample_id: s.id.clone(),
+            responses: vec![Response { text, ..Response::default() }],
+            ..SampleRollout::default()
+        }
+    };
+    let answers = shares.iter().map(|(r, s)| (*r, s.iter().map(answer).collect())).collect();
+    let scored = planner.score_evaluation(0, EvaluationSet::Test, answers).expect("scored");
+    assert_eq!((scored.metrics["srcc"], scored.metrics["format"]), (1.0, 1.0));
+    assert!(scored.metrics["rmse"] < 1e-6);
+    assert_eq!(scored.rows.len(), 8);
+}
+
+#[test]
+fn a_constant_prediction_has_no_correlation_rather_than_a_wrong_one() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let planner = planner(folder.path(), "{ name: a, kind: vision, steps: 2 }").expect("loads");
+    let (shares, _) = planner.plan_evaluation(0, EvaluationSet::Validation, &[0]).expect("planned");
+    let answer = |s: &proto::v1::Sample| SampleRollout {
+        sample_id: s.id.clone(),
+        head: Some(HeadPrediction { quality: 3.0, kind: 3, level: 3 }),
+        ..SampleRollout::default()
+    };
+    let answers = shares.iter().map(|(r, s)| (*r, s.iter().map(answer).collect())).collect();
+    let metrics = planner.score_evaluation(0, EvaluationSet::Validation, answers).expect("scored").metrics;
+    assert!(!metrics.contains_key("srcc"));
+    assert!(metrics["kind_accuracy"] > 0.0 && metrics["level_accuracy"] > 0.0);
+}
+
+#[test]
+fn validation_is_cut_to_the_same_samples_throughout() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let ids = || {
+        let planner =
+            planner(folder.path(), "{ name: a, steps: 4, evaluation: { samples: 3 } }").expect("loads");
+        let (shares, _) = planner.plan_evaluation(0, EvaluationSet::Validation, &[0, 1]).expect("planned");
+        shares.into_values().flatten().map(|s| s.id).collect::<BTreeSet<_>>()
+    };
+    assert_eq!(ids().len(), 3);
+    assert_eq!(ids(), ids());
+}

@@ -1,0 +1,131 @@
+//! What responses are worth: the reward over a batch that may hold pictures and videos.
+
+use std::collections::BTreeMap;
+
+use reward::{Batch, Media};
+use settings::Reward;
+
+use super::PlanError;
+
+/// Worth of every response, `[B·K]`, sample by sample in the batch's order.
+#[derive(Debug, Default)]
+pub(super) struct Worth {
+    pub(super) rewards: Vec<f64>,
+    pub(super) accuracies: Vec<f64>,
+    pub(super) formats: Vec<f64>,
+    /// s, finite.
+    pub(super) predictions: Vec<f64>,
+    /// The first of an answer's numbers, finite.
+    pub(super) firsts: Vec<f64>,
+    /// Sums over responses and counts of special cases, by name.
+    sums: BTreeMap<String, f64>,
+}
+
+/// One sample's part of [`Worth`], with its advantages.
+#[derive(Debug)]
+pub(super) struct GroupWorth<'a> {
+    pub(super) rewards: &'a [f64],
+    pub(super) predictions: &'a [f64],
+    pub(super) advantages: &'a [f64],
+}
+
+impl Worth {
+    /// Scores a batch: each kind of media is compared within itself.
+    pub(super) fn of(
+        batch: &[(&data::Sample, Vec<String>)],
+        responses: usize,
+        settings: &Reward,
+    ) -> Result<Self, PlanError> {
+        let total = batch.len() * responses;
+        let mut worth = Self {
+            rewards: vec![0.0; total],
+            accuracies: vec![0.0; total],
+            formats: vec![0.0; total],
+            predictions: vec![0.0; total],
+            firsts: vec![0.0; total],
+            sums: BTreeMap::new(),
+        };
+        for media in [Media::Image, Media::Video] {
+            let places: Vec<usize> = (0..batch.len()).filter(|i| media_of(batch[*i].0) == media).collect();
+            if !places.is_empty() {
+                worth.score(batch, &places, media, responses, settings)?;
+            }
+        }
+        Ok(worth)
+    }
+
+    fn score(
+        &mut self,
+        batch: &[(&data::Sample, Vec<String>)],
+        places: &[usize],
+        media: Media,
+        responses: usize,
+        settings: &Reward,
+    ) -> Result<(), PlanError> {
+        let mos: Vec<f64> = places.iter().map(|i| batch[*i].0.mos).collect();
+        let completions: Vec<String> = places.iter().flat_map(|i| batch[*i].1.iter().cloned()).collect();
+        let scored =
+            reward::score(Batch { media, responses, mos: &mos, completions: &completions }, settings)?;
+        let finite =
+            |v: f64| if v.is_nan() { 0.0 } else { v.clamp(-f64::from(f32::MAX), f64::from(f32::MAX)) };
+        for (row, place) in places.iter().enumerate() {
+            for k in 0..responses {
+                let (from, to) = (row * responses + k, place * responses + k);
+                self.rewards[to] = scored.reward[from];
+                self.accuracies[to] = scored.accuracy[from];
+                self.formats[to] = scored.format[from];
+                self.predictions[to] = finite(scored.parts.pred[from]);
+                self.firsts[to] = finite(scored.parts.scores[from].first().copied().unwrap_or(0.0));
+            }
+        }
+        for (part, values) in &scored.parts.values {
+            *self.sums.entry(format!("part_{part}")).or_default() +=
+                values.iter().sum::<f64>() / self.rewards.len() as f64;
+        }
+        for (name, count) in counts(&scored.counts) {
+            *self.sums.entry(name).or_default() += count;
+        }
+        Ok(())
+    }
+
+    /// Each sample's part, with its advantages.
+    pub(super) fn groups<'a>(
+        &'a self,
+        advantages: &'a [f64],
+        responses: usize,
+    ) -> impl Iterator<Item = GroupWorth<'a>> {
+        let chunks = self.rewards.chunks(responses).zip(self.predictions.chunks(responses));
+        chunks.zip(advantages.chunks(responses)).map(|((rewards, predictions), advantages)| GroupWorth {
+            rewards,
+            predictions,
+            advantages,
+        })
+    }
+
+    /// Means over responses and counts of special cases, by name.
+    pub(super) fn metrics(&self) -> BTreeMap<String, f64> {
+        let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
+        let mut metrics = self.sums.clone();
+        metrics.insert("reward".into(), mean(&self.rewards));
+        metrics.insert("accuracy".into(), mean(&self.accuracies));
+        metrics.insert("format".into(), mean(&self.formats));
+        metrics
+    }
+}
+
+fn media_of(sample: &data::Sample) -> Media {
+    match sample.media {
+        data::Media::Image => Media::Image,
+        data::Media::Video => Media::Video,
+    }
+}
+
+/// Special cases that happened, by name.
+fn counts(counts: &reward::Counts) -> Vec<(String, f64)> {
+    let named = serde_json::to_value(counts).unwrap_or_default();
+    let named = named.as_object().cloned().unwrap_or_default();
+    let happened = |(name, value): (String, serde_json::Value)| {
+        value.as_f64().filter(|n| *n > 0.0).map(|n| (format!("count_{name}"), n))
+    };
+    named.into_iter().filter_map(happened).collect()
+}
