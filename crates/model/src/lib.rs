@@ -1,6 +1,7 @@
 //! Qwen2.5-VL on libtorch: config, weights, vision, text, mRoPE, cache, sampling.
 
 pub mod config;
+pub mod fresh;
 pub mod head;
 pub mod names;
 
