@@ -28,9 +28,9 @@ pub enum FitFailure {
     Flat,
 }
 
-const ITERATIONS: u32 = 2000;
+const ITERATIONS: u32 = 5000;
 /// A step that lowers the squared residual by a smaller share ends the fit.
-const TOLERANCE: f64 = 1e-9;
+const TOLERANCE: f64 = 1e-8;
 /// A smaller mean squared residual, in variances of the labels, is none.
 const EXACT: f64 = 1e-10;
 
@@ -180,13 +180,14 @@ impl System {
             let pivot = (column..4).max_by(|&i, &j| a[i][column].abs().total_cmp(&a[j][column].abs()))?;
             a.swap(column, pivot);
             b.swap(column, pivot);
-            if !(a[column][column].abs() > 0.0) {
+            if !a[column][column].is_normal() {
                 return None;
             }
+            let pivot_row = a[column];
             for row in column + 1..4 {
-                let factor = a[row][column] / a[column][column];
-                for k in column..4 {
-                    a[row][k] -= factor * a[column][k];
+                let factor = a[row][column] / pivot_row[column];
+                for (entry, pivot) in a[row].iter_mut().zip(pivot_row) {
+                    *entry -= factor * pivot;
                 }
                 b[row] -= factor * b[column];
             }
