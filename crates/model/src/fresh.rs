@@ -59,7 +59,8 @@ fn deviation(name: &str, shape: &[i64]) -> Option<f64> {
         return Some(0.05);
     }
     let inputs: i64 = shape[1..].iter().product();
-    let ends_branch = ["o_proj.weight", "down_proj.weight", "attn.proj.weight"].iter().any(|end| name.ends_with(end));
+    let ends_branch =
+        ["o_proj.weight", "down_proj.weight", "attn.proj.weight"].iter().any(|end| name.ends_with(end));
     Some(if ends_branch { 0.5 } else { 1.0 } / (inputs as f64).sqrt())
 }
 

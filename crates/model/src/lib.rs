@@ -7,7 +7,11 @@ pub mod names;
 
 mod attention;
 mod chat;
+mod cohort;
+mod decoder;
+mod draws;
 mod fields;
+mod generate;
 mod mrope;
 mod ops;
 mod packed;
@@ -15,6 +19,7 @@ mod params;
 mod processor;
 mod prompt;
 mod qwen;
+mod sampling;
 #[cfg(test)]
 mod testing;
 mod text;
@@ -23,10 +28,13 @@ mod windows;
 
 pub use chat::Part;
 pub use config::{Config, ConfigError};
+pub use draws::DrawKey;
+pub use generate::{Limits, Request, Response, Rollout};
 pub use mrope::Medium;
 pub use packed::{Packed, PackedSample, Segment, Targets};
 pub use params::{LoadError, Params};
 pub use processor::{Processor, ProcessorError, SpecialTokens};
 pub use prompt::{Prompt, PromptError};
 pub use qwen::{Forward, Link, Qwen, run};
+pub use sampling::{Sampling, SamplingError};
 pub use tower::{VisionBatch, pixel_values};

@@ -49,3 +49,26 @@ pub(crate) fn project(x: &Tensor, weight: &Tensor) -> Tensor {
 pub(crate) fn attention(q: &Tensor, k: &Tensor, v: &Tensor, mask: Option<&Tensor>, causal: bool) -> Tensor {
     Tensor::scaled_dot_product_attention(q, k, v, mask, 0.0, causal, None::<f64>, false)
 }
+
+/// As [`attention`], with the logarithm of each query's sum of exponentials beside it (`[batch, heads, queries]`,
+/// f32), so that attention over several sets of keys can be put together. No gradients.
+pub(crate) fn attention_parts(q: &Tensor, k: &Tensor, v: &Tensor, mask: Option<&Tensor>) -> (Tensor, Tensor) {
+    if q.device() == tch::Device::Cpu {
+        return Tensor::internal_scaled_dot_product_flash_attention_for_cpu(
+            q,
+            k,
+            v,
+            0.0,
+            false,
+            mask,
+            None::<f64>,
+        );
+    }
+    let scale = 1.0 / (q.size()[q.dim() - 1] as f64).sqrt();
+    let mut scores = q.matmul(&k.transpose(-2, -1)).to_kind(Kind::Float) * scale;
+    if let Some(mask) = mask {
+        scores += mask;
+    }
+    let out = scores.softmax(-1, Kind::Float).to_kind(v.kind()).matmul(v);
+    (out, scores.logsumexp([-1_i64].as_slice(), false))
+}

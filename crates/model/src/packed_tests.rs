@@ -71,7 +71,9 @@ fn sharing_the_prompt_gives_the_values_and_gradients_of_separate_copies() {
     let copies = leaves(random_params(&config, 3, Kind::Float));
     let counts: Vec<i64> = grids.iter().map(|g| g.iter().map(|g| g.patches() as i64).sum()).collect();
     let mut apart = Vec::new();
-    for ((prompt, completions), pixels) in prompts.iter().zip(&completions).zip(all.split_with_sizes(&counts, 0)) {
+    for ((prompt, completions), pixels) in
+        prompts.iter().zip(&completions).zip(all.split_with_sizes(&counts, 0))
+    {
         for completion in completions {
             let sample = PackedSample { prompt, completions: vec![completion] };
             apart.push(logprobs(&qwen, &copies, &[sample], &pixels));

@@ -1,15 +1,130 @@
-//! `worker generate`.
+//! `worker generate`: responses to requests.
 
+use std::path::PathBuf;
+
+use model::{DrawKey, Limits, Prompt, Response, Rollout, Sampling};
+use serde::Serialize;
+use vision::Patches;
+
+use super::request::{self, Dtype, Loaded};
 use crate::failure::Failure;
 
 /// Arguments of `worker generate`.
-#[derive(clap::Args)]
-pub struct Args {}
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// A directory in Hugging Face layout.
+    #[arg(long)]
+    model: PathBuf,
+    /// JSON lines: {"id", "images": [path], "prompt"}.
+    #[arg(long)]
+    input: PathBuf,
+    /// JSON lines: {"id", "completions": [{"text", "ids", "logprobs"}]}; log-probabilities are of the full softmax
+    /// at temperature 1.
+    #[arg(long)]
+    output: PathBuf,
+    /// Compute type.
+    #[arg(long, value_enum, default_value = "float32")]
+    dtype: Dtype,
+    /// cpu, cuda or cuda:N.
+    #[arg(long, default_value = "cpu")]
+    device: String,
+    /// Compute threads; the machine's cores when absent.
+    #[arg(long)]
+    threads: Option<u16>,
+    /// Softmax temperature; 0 is greedy.
+    #[arg(long, default_value_t = 1.0)]
+    temperature: f64,
+    /// Tokens kept by rank; 0 keeps all.
+    #[arg(long, default_value_t = 50)]
+    top_k: u32,
+    /// Probability mass kept.
+    #[arg(long, default_value_t = 1.0)]
+    top_p: f64,
+    /// Drops tokens less likely than this share of the most likely one.
+    #[arg(long, default_value_t = 0.0)]
+    min_p: f64,
+    /// Pushes down tokens already there, prompt included; 1 is none.
+    #[arg(long, default_value_t = 1.0)]
+    repetition_penalty: f64,
+    /// Responses a request.
+    #[arg(long, default_value_t = 1)]
+    responses: u32,
+    /// Length bound of a response, tokens.
+    #[arg(long, default_value_t = 256)]
+    max_new_tokens: usize,
+    /// End tokens wait for so many tokens.
+    #[arg(long, default_value_t = 0)]
+    min_new_tokens: usize,
+    /// Names the draws, with the request's id and the response's number.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+}
 
-/// Runs it.
+#[derive(Serialize)]
+struct Line<'a> {
+    id: &'a str,
+    completions: Vec<Completion>,
+}
+
+#[derive(Serialize)]
+struct Completion {
+    text: String,
+    ids: Vec<u32>,
+    logprobs: Vec<f32>,
+}
+
+/// Generates responses to every request.
 ///
 /// # Errors
-/// Not there yet.
-pub fn run(_args: Args) -> Result<(), Failure> {
-    Err(Failure::other("generate is being written"))
+/// If the model, a setting, a request or a picture cannot be used, or the output not be written.
+#[expect(clippy::needless_pass_by_value, reason = "every subcommand takes its arguments by value")]
+pub fn run(args: Args) -> Result<(), Failure> {
+    let sampling = Sampling {
+        temperature: args.temperature,
+        top_k: args.top_k,
+        top_p: args.top_p,
+        min_p: args.min_p,
+        repetition_penalty: args.repetition_penalty,
+        max_new_tokens: args.max_new_tokens,
+        min_new_tokens: args.min_new_tokens,
+    };
+    sampling.check().map_err(Failure::input)?;
+    let device = request::device(&args.device)?;
+    if let Some(threads) = args.threads {
+        tch::set_num_threads(i32::from(threads.max(1)));
+    }
+    let requests = request::read(&args.input)?;
+    let loaded = Loaded::open(&args.model, args.dtype.kind(), device)?;
+    let prepared: Vec<(Prompt, Vec<Patches>)> =
+        requests.iter().map(|request| loaded.prepare(request)).collect::<Result<_, _>>()?;
+    let rollouts: Vec<model::Request<'_>> = requests
+        .iter()
+        .zip(&prepared)
+        .map(|(request, (prompt, pictures))| model::Request {
+            id: &request.id,
+            prompt,
+            pictures: pictures.iter().collect(),
+            responses: args.responses,
+        })
+        .collect();
+    let key = DrawKey { seed: args.seed, ..DrawKey::default() };
+    let special = &loaded.processor.special;
+    let mut rollout =
+        Rollout::new(&loaded.qwen, &loaded.params, &rollouts, &sampling, special, key, Limits::default());
+    while rollout.step() {}
+    let lines = requests
+        .iter()
+        .zip(rollout.finish())
+        .map(|(request, responses)| {
+            let completions =
+                responses.into_iter().map(|r| completion(&loaded, r)).collect::<Result<_, _>>()?;
+            Ok(Line { id: &request.id, completions })
+        })
+        .collect::<Result<Vec<_>, Failure>>()?;
+    request::write_lines(&args.output, &lines)
+}
+
+fn completion(loaded: &Loaded, response: Response) -> Result<Completion, Failure> {
+    let text = loaded.processor.decode(&response.ids).map_err(Failure::other)?;
+    Ok(Completion { text, ids: response.ids, logprobs: response.logprobs })
 }

@@ -1,0 +1,106 @@
+//! The language model as rollouts use it: prompts at once, then a token a row.
+
+use tch::{Device, Kind, Tensor};
+
+use crate::cohort::Cohort;
+use crate::generate::Request;
+use crate::names::EMBEDDING;
+use crate::ops::{Rotation, project};
+use crate::packed::{Packed, PackedSample};
+use crate::params::Params;
+use crate::qwen::Qwen;
+use crate::text::{Layer, Qkv, rotation, text_angles};
+use crate::tower::{VisionBatch, pixel_values};
+
+/// A model's weights, laid out for decoding.
+#[derive(Debug)]
+pub(crate) struct Decoder<'a> {
+    qwen: &'a Qwen,
+    params: &'a Params,
+    layers: Vec<Layer>,
+    /// Rotations of all text positions that can occur.
+    table: Rotation,
+}
+
+/// Keys and values by layer, then by sample, `[tokens, kv heads, head]`.
+type Prompts = Vec<Vec<(Tensor, Tensor)>>;
+
+impl<'a> Decoder<'a> {
+    /// Joins weights that take the same input; `positions` bounds the positions that occur.
+    pub(crate) fn new(qwen: &'a Qwen, params: &'a Params, positions: i64) -> Self {
+        let text = &qwen.config.text;
+        Self {
+            layers: (0..text.layers).map(|index| Layer::of(params, index, text).fused()).collect(),
+            table: Rotation::new(&text_angles(positions, text, qwen.device), qwen.kind),
+            qwen,
+            params,
+        }
+    }
+
+    pub(crate) fn device(&self) -> Device {
+        self.qwen.device
+    }
+
+    pub(crate) fn vocabulary(&self) -> i64 {
+        self.qwen.config.text.vocab
+    }
+
+    /// Longest sequence, tokens.
+    pub(crate) fn context(&self) -> usize {
+        self.qwen.config.text.max_positions as usize
+    }
+
+    /// Logits after each prompt, `[samples, vocabulary]` f32, and the prompts' keys and values.
+    pub(crate) fn prefill(&self, requests: &[&Request<'_>]) -> (Tensor, Prompts) {
+        let qwen = self.qwen;
+        let grids = requests.iter().flat_map(|r| r.prompt.grids.iter().copied()).collect();
+        let pictures: Vec<_> = requests.iter().flat_map(|r| r.pictures.iter().copied()).collect();
+        let pixels = pixel_values(&pictures, qwen.config.vision.patch_values(), qwen.kind, qwen.device);
+        let images = qwen.encode(self.params, &VisionBatch { grids }, &pixels);
+        let samples: Vec<PackedSample<'_>> =
+            requests.iter().map(|r| PackedSample { prompt: r.prompt, completions: Vec::new() }).collect();
+        let packed = Packed::new(&samples, qwen.kind, qwen.device);
+        let lengths: Vec<i64> = packed.segments.iter().map(|s| s.prompt.len() as i64).collect();
+        let turn = rotation(&packed.positions, &qwen.config.text, qwen.kind);
+        let mut x = qwen.embed(self.params, &packed.ids, &packed.image_slots, &images);
+        let mut prompts = Vec::with_capacity(self.layers.len());
+        for layer in &self.layers {
+            x = layer.forward(&x, &turn, |Qkv { q, k, v }| {
+                let keys = k.split_with_sizes(&lengths, 0);
+                prompts.push(keys.into_iter().zip(v.split_with_sizes(&lengths, 0)).collect());
+                packed.plan.attend(&q, &k, &v)
+            });
+        }
+        (self.logits(&x.index_select(0, &packed.prompt_ends())), prompts)
+    }
+
+    /// Logits after one more token a row, `[rows, vocabulary]` f32; the rows are those of `cohorts`, in order.
+    pub(crate) fn step(&self, tokens: &Tensor, positions: &Tensor, cohorts: &[&Cohort]) -> Tensor {
+        let pick = |table: &Tensor| table.index_select(0, positions);
+        let turn = Rotation { cos: pick(&self.table.cos), sin: pick(&self.table.sin) };
+        let rows: Vec<i64> = cohorts.iter().map(|cohort| cohort.rows()).collect();
+        let mut x = self.params.get(EMBEDDING).index_select(0, tokens);
+        for (index, layer) in self.layers.iter().enumerate() {
+            x = layer.forward(&x, &turn, |qkv| attend(index, &qkv, cohorts, &rows));
+        }
+        self.logits(&x)
+    }
+
+    fn logits(&self, x: &Tensor) -> Tensor {
+        let normed = self.qwen.final_norm(self.params, x);
+        project(&normed, self.params.get(self.qwen.head_name())).to_kind(Kind::Float)
+    }
+}
+
+fn attend(layer: usize, qkv: &Qkv, cohorts: &[&Cohort], rows: &[i64]) -> Tensor {
+    if let [only] = cohorts {
+        return only.attend(layer, qkv);
+    }
+    let [q, k, v] = [&qkv.q, &qkv.k, &qkv.v].map(|x| x.split_with_sizes(rows, 0));
+    let parts: Vec<Tensor> = cohorts
+        .iter()
+        .zip(q.into_iter().zip(k).zip(v))
+        .map(|(cohort, ((q, k), v))| cohort.attend(layer, &Qkv { q, k, v }))
+        .collect();
+    Tensor::cat(&parts, 0)
+}
