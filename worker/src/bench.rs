@@ -65,7 +65,11 @@ impl Bench {
     /// If the checkpoint cannot be read or does not fit its own configuration.
     pub fn begin_stage(&mut self, order: &BeginStage) -> Result<StageReady, Stopped> {
         let stage = self.run.stages.get(order.stage as usize).cloned().ok_or_else(|| {
-            Stopped::work(format!("stage {} was ordered, the recipe has {}", order.stage, self.run.stages.len()))
+            Stopped::work(format!(
+                "stage {} was ordered, the recipe has {}",
+                order.stage,
+                self.run.stages.len()
+            ))
         })?;
         match &mut self.model {
             Some((inputs, trainer)) if order.weights.is_empty() => {

@@ -26,8 +26,15 @@ pub struct Inputs {
 pub struct Ready {
     /// Its tokens, with a place for every merged patch.
     pub prompt: Prompt,
-    /// Its pictures' patches, `[patches, channels · time · patch · patch]` f32, on the CPU.
-    pub pixels: Tensor,
+    /// Its pictures.
+    pub pictures: Vec<Patches>,
+}
+
+impl Ready {
+    /// Patches of all pictures, `[patches, channels · time · patch · patch]` f32, on the CPU.
+    fn pixels(&self, model: &Qwen) -> Tensor {
+        pixels(&self.pictures, model)
+    }
 }
 
 impl Inputs {
@@ -63,18 +70,18 @@ impl Inputs {
         &self.processor
     }
 
-    /// A sample's prompt and pixels.
+    /// A sample's prompt and pictures.
     ///
     /// # Errors
     /// If a picture cannot be read, or the prompt does not fit the model; the message names file or sample.
-    pub fn prompt(&mut self, sample: &Sample, model: &Qwen) -> Result<Ready, String> {
+    pub fn prompt(&mut self, sample: &Sample) -> Result<Ready, String> {
         let pictures = self.patches(sample)?;
         let grids: Vec<Grid> = pictures.iter().map(|p| p.grid).collect();
         let prompt = self
             .processor
             .prompt(&grids, &sample.prompt)
             .map_err(|e| format!("sample {}: {e}", sample.id))?;
-        Ok(Ready { prompt, pixels: pixels(&pictures, model) })
+        Ok(Ready { prompt, pictures })
     }
 
     /// What an update trains on, tokenised.
@@ -85,18 +92,23 @@ impl Inputs {
         let sample = item.sample.ok_or("an item without a sample")?;
         match item.target.ok_or_else(|| format!("sample {}: no target", sample.id))? {
             Target::Policy(policy) => {
-                let Ready { prompt, pixels } = self.prompt(&sample, model)?;
+                let ready = self.prompt(&sample)?;
                 let completions = policy.completions.into_iter().map(|c| Completion {
                     ids: c.ids,
                     advantage: c.advantage,
                     old_logprobs: c.old_logprobs,
                 });
-                Ok(Item::Policy { prompt, pixels, completions: completions.collect() })
+                Ok(Item::Policy {
+                    pixels: ready.pixels(model),
+                    prompt: ready.prompt,
+                    completions: completions.collect(),
+                })
             }
             Target::Answer(answer) => {
-                let Ready { prompt, pixels } = self.prompt(&sample, model)?;
-                let (ids, weights) = self.answer(&answer).map_err(|e| format!("sample {}: {e}", sample.id))?;
-                Ok(Item::Answer { prompt, pixels, ids, weights })
+                let ready = self.prompt(&sample)?;
+                let (ids, weights) =
+                    self.answer(&answer).map_err(|e| format!("sample {}: {e}", sample.id))?;
+                Ok(Item::Answer { pixels: ready.pixels(model), prompt: ready.prompt, ids, weights })
             }
             Target::Distortion(label) => {
                 let pictures = self.patches(&sample)?;

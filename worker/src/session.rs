@@ -81,7 +81,10 @@ pub async fn run(identity: Identity, coordinator: &str, device: tch::Device) -> 
     let welcome = match first.body {
         Some(Order::Welcome(welcome)) => welcome,
         Some(Order::Refused(refused)) => {
-            return Err(Failure::other(format!("the coordinator refused rank {}: {}", identity.rank, refused.reason)));
+            return Err(Failure::other(format!(
+                "the coordinator refused rank {}: {}",
+                identity.rank, refused.reason
+            )));
         }
         other => return Err(Failure::other(format!("expected Welcome or Refused, got {other:?}"))),
     };
@@ -102,7 +105,8 @@ async fn serve(
         .map_err(|e| Failure::other(format!("the coordinator's recipe cannot be read: {e}")))?;
     let progress = Progress::default();
     let (to_work, work_orders) = std::sync::mpsc::channel();
-    let assignment = Assignment { threads: identity.threads, identity, device, run, progress: progress.clone() };
+    let assignment =
+        Assignment { threads: identity.threads, identity, device, run, progress: progress.clone() };
     let work_reports = reports.clone();
     thread::Builder::new()
         .name("tensors".into())
@@ -192,5 +196,6 @@ async fn send(reports: &mpsc::Sender<WorkerMessage>, message: WorkerMessage) -> 
 }
 
 fn hostname() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/hostname").map_or_else(|_| "unknown".into(), |s| s.trim().to_string())
+    std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .map_or_else(|_| "unknown".into(), |s| s.trim().to_string())
 }

@@ -53,7 +53,8 @@ pub fn evaluate(bench: &mut Bench, order: Evaluate) -> Result<Evaluated, Stopped
     let samples = if bench.stage()?.kind == StageKind::Vision {
         judge(bench, order.samples)?
     } else {
-        let sampling = order.sampling.ok_or_else(|| Stopped::work("an evaluation without sampling parameters"))?;
+        let sampling =
+            order.sampling.ok_or_else(|| Stopped::work("an evaluation without sampling parameters"))?;
         draw(bench, order.samples, &sampling, order.step, 0)?
     };
     Ok(Evaluated { step: order.step, samples })

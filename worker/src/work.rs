@@ -62,7 +62,12 @@ pub fn run(assignment: Assignment, orders: &Receiver<(Stamp, Order)>, reports: &
     }
 }
 
-fn carry_out(bench: &mut Bench, faults: &Faults, epoch: u64, order: Order) -> Result<Option<Report>, Stopped> {
+fn carry_out(
+    bench: &mut Bench,
+    faults: &Faults,
+    epoch: u64,
+    order: Order,
+) -> Result<Option<Report>, Stopped> {
     Ok(match order {
         Order::HostStore(_) => {
             let address = bench.world.host_store().map_err(Stopped::Work)?;

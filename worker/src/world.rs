@@ -39,7 +39,8 @@ impl World {
         self.leave();
         let timeout = Duration::from_secs(u64::from(order.timeout_s));
         if self.store.is_none() {
-            let (host, port) = order.store_address.rsplit_once(':').ok_or("the store's address has no port")?;
+            let (host, port) =
+                order.store_address.rsplit_once(':').ok_or("the store's address has no port")?;
             let port = port.parse().map_err(|_| format!("the store's port \"{port}\" is not a number"))?;
             self.store = Some(Store::connect(resolve(host, port)?, timeout).map_err(|e| e.to_string())?);
         }

@@ -101,7 +101,9 @@ mod tests {
         let slurm = |name: &str| (name == "SLURM_PROCID").then(|| "3".to_string());
         assert_eq!(rank(Some(1), slurm).ok(), Some(1));
         assert_eq!(rank(None, slurm).ok(), Some(3));
-        assert!(rank(None, |_| Some("x".into())).is_err_and(|e| e.exit_code == 2 && e.message.contains("\"x\"")));
+        assert!(
+            rank(None, |_| Some("x".into())).is_err_and(|e| e.exit_code == 2 && e.message.contains("\"x\""))
+        );
         assert!(rank(None, |_| None).is_err_and(|e| e.message.contains("--rank")));
     }
 
