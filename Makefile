@@ -7,7 +7,7 @@ ifndef LIBTORCH
 export LIBTORCH_USE_PYTORCH ?= 1
 endif
 BIN := $(CARGO_TARGET_DIR)/release
-DATA := $(CACHE)/quickstart-data
+DATA := runs/quickstart-data
 
 .PHONY: help setup build quickstart warmstart dataset test lint bench clean
 help:
@@ -32,11 +32,14 @@ dataset: build
 
 ## make quickstart   set up, build, and fine-tune a small Qwen2.5-VL by PRPO on two workers
 quickstart: dataset
-	configs/quickstart/run.sh $(BIN) $(DATA)
+	rm -rf runs/quickstart
+	$(BIN)/coordinator --nodes configs/hosts/local.yaml --recipe configs/quickstart.yaml
 
 ## make warmstart    train the quickstart's starting checkpoint again: vision, then language
 warmstart: dataset
-	configs/quickstart/warmstart.sh $(BIN) $(DATA)
+	rm -rf runs/warmstart runs/warmstart-init
+	$(BIN)/worker init --model-config configs/quickstart/model --output runs/warmstart-init --seed 1 --dtype float32 --patch-filters cosine
+	$(BIN)/coordinator --nodes configs/hosts/local.yaml --recipe configs/warmstart.yaml
 
 ## make test         everything that can be tested on this machine
 test: setup-test

@@ -140,7 +140,7 @@ impl Bench {
     /// The compute type that exports are written in.
     #[must_use]
     pub fn dtype(&self) -> Dtype {
-        self.run.model.dtype
+        self.run.checkpoint.dtype.unwrap_or(self.run.model.dtype)
     }
 
     /// Reads an update's items.

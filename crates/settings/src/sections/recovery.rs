@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::Dtype;
+
 /// `recovery:`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -38,11 +40,13 @@ pub struct Checkpoint {
     pub every: u64,
     /// Newest checkpoints that stay, besides stage ends.
     pub keep: u32,
+    /// Type of the weights on disk; the compute type's when absent.
+    pub dtype: Option<Dtype>,
 }
 
 impl Default for Checkpoint {
     fn default() -> Self {
-        Self { every: 50, keep: 3 }
+        Self { every: 50, keep: 3, dtype: None }
     }
 }
 
