@@ -180,7 +180,8 @@ fn carry_out<'a>(call: &Call, ranks: impl Iterator<Item = &'a mut Contribution>)
     match (call.operation, call.op) {
         (Operation::AllReduce, Some(op)) if outputs.len() > 1 => {
             let values: Vec<&Tensor> = outputs.iter().map(|output| &**output).collect();
-            let reduced = reduce::over_ranks(&Tensor::f_stack(&values, 0)?, op)?;
+            reduce::over_ranks(&values, op, values[0])?;
+            let reduced = values[0].shallow_clone();
             outputs.iter_mut().try_for_each(|output| output.f_copy_(&reduced))?;
         }
         (Operation::AllGather, _) => {
@@ -188,10 +189,11 @@ fn carry_out<'a>(call: &Call, ranks: impl Iterator<Item = &'a mut Contribution>)
             outputs.iter_mut().try_for_each(|output| output.f_copy_(&gathered))?;
         }
         (Operation::ReduceScatter, Some(op)) => {
-            let reduced = reduce::over_ranks(&Tensor::f_stack(&inputs, 0)?, op)?;
             let n = call.values as i64;
-            for (rank, output) in outputs.iter_mut().enumerate() {
-                output.f_copy_(&reduced.f_narrow(0, rank as i64 * n, n)?)?;
+            for (rank, output) in outputs.iter().enumerate() {
+                let parts: std::result::Result<Vec<Tensor>, _> =
+                    inputs.iter().map(|input| input.f_narrow(0, rank as i64 * n, n)).collect();
+                reduce::over_ranks(&parts?, op, output)?;
             }
         }
         (Operation::Broadcast, _) => {

@@ -67,9 +67,9 @@ struct Running {
 /// What the wait does after the operation itself has ended.
 enum Then {
     Nothing,
-    /// Reduces `parts` `[world, n]` into `output` `[n]`.
+    /// Reduces `parts`, one of `[n]` a rank, into `output` `[n]`.
     Reduce {
-        parts: Tensor,
+        parts: Vec<Tensor>,
         output: Tensor,
         op: ReduceOp,
     },
@@ -99,9 +99,9 @@ impl Pending {
             .wait(deadline)
             .map_err(|failure| self.fate.explain(failure, self.operation, start.elapsed()))?;
         self.running = None;
-        if let Then::Reduce { parts, output, op } = &mut self.then {
+        if let Then::Reduce { parts, output, op } = &self.then {
             let _no_grad = tch::no_grad_guard();
-            output.f_copy_(&reduce::over_ranks(parts, *op)?)?;
+            reduce::over_ranks(parts, *op, output)?;
         }
         Ok(())
     }
@@ -216,7 +216,7 @@ impl crate::Group for NativeGroup {
             }
             Scatter::AllToAll => {
                 let received = input.f_empty_like()?;
-                let parts = received.f_view([self.world as i64, -1])?;
+                let parts = received.f_chunk(self.world as i64, 0)?;
                 let tensors = vec![received.shallow_clone(), input.shallow_clone()];
                 let call = Call::AllToAll { output: &received, input: &input };
                 self.start(operation, call, tensors, Then::Reduce { parts, output, op })
