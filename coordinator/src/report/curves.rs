@@ -66,7 +66,7 @@ fn charts(lines: &Lines) -> Vec<Chart> {
         Chart::trained(lines, "Gradient norm", "norm before clipping", "grad_norm"),
         Chart::trained(lines, "KL from the reference", "nats a token", "kl"),
         Chart::trained(lines, "Response length", "tokens", "response_tokens"),
-        Chart::trained(lines, "Groups without reward spread", "groups a step", "zero_spread_groups"),
+        Chart::trained(lines, "Groups of equal rewards", "groups a step", "zero_spread_groups"),
         Chart { noisy: false, ..Chart::trained(lines, "Learning rate", "rate", "lr") },
     ];
     charts.into_iter().filter(|c| c.points().any(|(_, v)| v.is_finite())).collect()
@@ -152,7 +152,7 @@ mod tests {
         let evaluations = vec![example::evaluation(0, EvaluationSet::Test, Moment::Before)];
         let lines = Lines { evaluations, ..Lines::default() };
         assert_eq!(titles(&lines), ["Mean reward", "Held-out agreement", "Format rate"]);
-        assert!(draw(&lines, &example::facts()).contains(">SRCC</text>"));
+        assert!(draw(&lines, &example::facts()).contains("</tspan>\u{a0}SRCC"));
     }
 
     #[test]
@@ -160,7 +160,7 @@ mod tests {
         let mut steps: Vec<_> = (1..=4).map(|s| example::step(s, 0)).collect();
         steps[2].skipped = true;
         let lines = Lines { steps, ..Lines::default() };
-        assert!(draw(&lines, &example::facts()).contains(">skipped</text>"));
+        assert!(draw(&lines, &example::facts()).contains("</tspan>\u{a0}skipped</text>"));
     }
 
     #[test]

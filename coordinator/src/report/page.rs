@@ -13,6 +13,9 @@ const SHOWN: usize = 6;
 /// Characters of a completion that are shown.
 const LONGEST: usize = 2000;
 
+/// How to read the curves.
+const KEY: &str = "<p class=\"note\">Dots: validation sets. Rings: test sets. Dashed: a stage ends.</p>";
+
 /// The answers of the set that is shown.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Answers {
@@ -31,13 +34,7 @@ pub(super) fn render(
     let sections = [
         header(facts, summary),
         held_out(summary),
-        section(
-            "Curves",
-            &format!(
-                "{curves}{}",
-                "<p class=\"note\">Dots: validation sets. Rings: test sets. Dashed: a stage ends.</p>"
-            ),
-        ),
+        section("Curves", &format!("{curves}{KEY}")),
         scores(summary, answers),
         extremes(answers),
         stages(facts, lines),
@@ -176,16 +173,18 @@ fn article(answer: &AnswerLine) -> String {
     if text.len() < answer.text.len() {
         text.push('…');
     }
-    let format = if answer.format { "" } else { "<span class=\"trouble\">not in the format</span>" };
+    // A vision stage's head answers without a text.
+    let wrong = !answer.format && !answer.text.is_empty();
+    let format = if wrong { "<span class=\"trouble\">not in the format</span>" } else { "" };
+    let text = if text.is_empty() { text } else { format!("<pre>{}</pre>\n", escape(&text)) };
     let media = if answer.media.is_empty() { &answer.sample_id } else { &answer.media.join(", ") };
     format!(
         "<article>\n<header><b>predicted {}</b><span>label {}</span>{format}</header>\n\
-         <div class=\"mono\" title=\"{}\">{}</div>\n<pre>{}</pre>\n</article>\n",
+         <div class=\"mono\" title=\"{}\">{}</div>\n{text}</article>\n",
         cell("score", answer.predicted),
         cell("score", Some(answer.mos)),
         escape(&answer.sample_id),
-        escape(media),
-        escape(&text)
+        escape(media)
     )
 }
 
@@ -296,6 +295,12 @@ mod tests {
             extremes(&answers).matches("<article>").count()
         };
         assert_eq!([0, 1, 2, 3, 5].map(articles), [0, 1, 2, 3, 5]);
+    }
+
+    #[test]
+    fn an_answer_without_a_text_is_not_blamed_for_its_format() {
+        let answer = AnswerLine { text: String::new(), format: false, ..example::answers(1).remove(0) };
+        assert!(!article(&answer).contains("not in the format") && !article(&answer).contains("<pre>"));
     }
 
     #[test]

@@ -60,14 +60,7 @@ impl Panel {
         svg.text(((left + right) / 2.0, bottom + 30.0), words.x, SMALL);
         svg.upward((origin.0 + 13.0, (origin.1 + TOP + bottom) / 2.0), words.y, SMALL);
         svg.text((left, origin.1 + 20.0), words.title, TITLE);
-        let mut end = right;
-        for (label, color) in words.legend.iter().rev() {
-            svg.text((end, origin.1 + 20.0), label, Font { anchor: "end", ..SMALL });
-            // No font is at hand to measure with: a letter of this size is up to 6.3 px wide.
-            end -= 6.3 * label.chars().count() as f64 + 9.0;
-            svg.circle((end + 3.0, origin.1 + 16.5), 3.0, color, 1.0);
-            end -= 10.0;
-        }
+        svg.legend((right, origin.1 + 20.0), &words.legend, Font { anchor: "end", ..SMALL });
         panel
     }
 

@@ -90,7 +90,7 @@ mod tests {
         let mut answers = example::answers(4);
         answers[1].predicted = Some(1e30);
         let picture = draw(&answers, &answers[2..]).expect("a picture");
-        assert_eq!(picture.matches(">1 outside</text>").count(), 1);
+        assert_eq!(picture.matches("1 outside</text>").count(), 1);
     }
 
     #[test]

@@ -100,6 +100,23 @@ impl Svg {
         self.placed(&format!("transform=\"translate({x:.1} {y:.1}) rotate(-90)\""), text, font);
     }
 
+    /// Labels side by side, each behind a dot of its colour, in one text: no font is at hand to measure with.
+    pub(super) fn legend(&mut self, (x, y): (f64, f64), entries: &[(String, &str)], font: Font) {
+        let Font { size, color, anchor, .. } = font;
+        if entries.is_empty() {
+            return;
+        }
+        let _ = write!(
+            self.body,
+            "<text x=\"{x:.1}\" y=\"{y:.1}\" font-size=\"{size}\" fill=\"{color}\" text-anchor=\"{anchor}\">"
+        );
+        for (i, (label, dot)) in entries.iter().enumerate() {
+            let gap = if i > 0 { "\u{2003}" } else { "" };
+            let _ = write!(self.body, "{gap}<tspan fill=\"{dot}\">●</tspan>\u{a0}{}", escape(label));
+        }
+        self.body.push_str("</text>\n");
+    }
+
     fn placed(&mut self, place: &str, text: &str, Font { size, color, weight, anchor }: Font) {
         let _ = writeln!(
             self.body,
