@@ -22,7 +22,7 @@ impl RunFolder {
     /// If the file system refuses.
     pub fn make(root: &Path) -> io::Result<Self> {
         let folder = Self { root: std::path::absolute(root)? };
-        for part in [folder.logs(), folder.checkpoints(), folder.evaluations()] {
+        for part in [folder.logs(), folder.checkpoints()] {
             fs::create_dir_all(part)?;
         }
         Ok(folder)
@@ -56,12 +56,6 @@ impl RunFolder {
     #[must_use]
     pub fn checkpoints(&self) -> PathBuf {
         self.root.join("checkpoints")
-    }
-
-    /// The answers of every evaluation.
-    #[must_use]
-    pub fn evaluations(&self) -> PathBuf {
-        self.root.join("evaluations")
     }
 
     /// Writes a file whole: beside its place, synced, then renamed into it.

@@ -9,4 +9,6 @@ pub mod folder;
 pub mod journal;
 pub mod launch;
 pub mod plan;
+pub mod report;
 pub mod server;
+pub mod shell;

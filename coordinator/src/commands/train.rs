@@ -1,8 +1,16 @@
 //! The default command: trains, with evaluation.
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 
+use settings::{Hosts, Launcher, Run};
+
+use crate::engine::Outcome;
 use crate::failure::Failure;
+use crate::launch::{WorkerSpec, find_worker};
+use crate::plan::{PlanError, Planner};
+use crate::report::{self, Facts};
+use crate::shell::{self, Ended, Prepared};
 
 /// Arguments of a training run.
 #[derive(clap::Args)]
@@ -33,8 +41,114 @@ pub struct Args {
 /// Trains.
 ///
 /// # Errors
-/// Wrong input (2), or the run failed (1).
+/// Wrong input (2), try again (75), or the run failed (1).
+#[allow(clippy::needless_pass_by_value, reason = "every command's run takes its arguments by value")]
 pub fn run(args: Args) -> Result<(), Failure> {
-    let _ = args;
-    Err(Failure::other("training is not built in yet"))
+    let (run, hosts) = settings_of(&args)?;
+    if args.dry_run {
+        return dry_run(&run, &hosts);
+    }
+    run.check_files().map_err(Failure::input)?;
+    let planner = Planner::load(&run).map_err(plan_failure)?;
+    let program = match hosts.launcher {
+        Launcher::Local => Some(find_worker()?),
+        Launcher::External => None,
+    };
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let workers = WorkerSpec::all(&hosts, cores);
+    let recipe_yaml = run.to_yaml();
+    let digest = run.digest();
+    let prepared = Prepared { run: run.clone(), hosts, planner, workers, program };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::other(format!("cannot start the runtime: {e}")))?;
+    let ended = runtime.block_on(shell::run(prepared))?;
+    drop(runtime);
+    finish(&ended, &Facts::of(&run, &digest, &recipe_yaml, &outcome_text(&ended.outcome)))
+}
+
+fn settings_of(args: &Args) -> Result<(Run, Hosts), Failure> {
+    let hosts = settings::load_hosts(&args.nodes).map_err(Failure::input)?;
+    let mut overrides = args.set.clone();
+    overrides.extend(args.output.as_ref().map(|output| format!("run.output={}", output.display())));
+    let run = match &args.recipe {
+        Some(recipe) => settings::load_run(recipe, &overrides),
+        None => settings::default_run(&overrides),
+    }
+    .map_err(Failure::input)?;
+    if !run.faults.is_empty() && !args.allow_faults {
+        return Err(Failure::input(format!(
+            "the recipe plans {} faults: give --allow-faults to carry them out, or remove \"faults\"",
+            run.faults.len()
+        )));
+    }
+    if args.resume {
+        return Err(Failure::input(
+            "--resume is not available yet: start again with another --output; model.path may name an earlier \
+             run's checkpoints/latest",
+        ));
+    }
+    Ok((run, hosts))
+}
+
+/// Prints what would be done.
+fn dry_run(run: &Run, hosts: &Hosts) -> Result<(), Failure> {
+    let mut text = run.to_yaml();
+    let _ = writeln!(text, "# recipe digest {}", run.digest());
+    for host in &hosts.hosts {
+        let _ = writeln!(
+            text,
+            "# host {} ({}): {} workers on {:?}",
+            host.name, host.address, host.workers, host.device
+        );
+    }
+    print!("{text}");
+    run.check_files().map_err(Failure::input)?;
+    let planner = Planner::load(run).map_err(plan_failure)?;
+    for line in planner.summary() {
+        println!("# {line}");
+    }
+    Ok(())
+}
+
+fn plan_failure(error: PlanError) -> Failure {
+    match error.exit_code() {
+        2 => Failure::input(error),
+        _ => Failure::other(error),
+    }
+}
+
+fn outcome_text(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Finished => "finished".into(),
+        Outcome::Interrupted => "interrupted".into(),
+        Outcome::Failed { reason, .. } => reason.clone(),
+    }
+}
+
+/// Writes the report of whatever came of the run, prints its table, and says how it ended.
+fn finish(ended: &Ended, facts: &Facts) -> Result<(), Failure> {
+    let facts = Facts { checkpoint: ended.checkpoint.clone(), ..facts.clone() };
+    let written = report::write(ended.folder.root(), &facts);
+    let on_disk = format!("everything up to step {} is in {}", ended.step, ended.folder.root().display());
+    match &ended.outcome {
+        Outcome::Finished => {
+            println!("{}", report::table(&written.map_err(Failure::other)?));
+            Ok(())
+        }
+        Outcome::Interrupted => {
+            let kept = ended.checkpoint.as_ref().map_or_else(
+                || "no checkpoint was written".to_owned(),
+                |path| format!("the newest checkpoint is {}", path.display()),
+            );
+            println!("stopped as asked: {on_disk}; {kept}");
+            Ok(())
+        }
+        Outcome::Failed { reason, exit_code: 2 } => Err(Failure::input(reason)),
+        Outcome::Failed { reason, exit_code } => {
+            Err(Failure { message: format!("{reason}\n{on_disk}"), exit_code: *exit_code })
+        }
+    }
 }

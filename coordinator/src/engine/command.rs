@@ -65,6 +65,8 @@ pub enum Command {
         stage: usize,
         /// Counted over all stages.
         step: u64,
+        /// Which try at it.
+        attempt: u32,
         /// What every rank rolled out.
         rollouts: BTreeMap<Rank, Vec<SampleRollout>>,
     },

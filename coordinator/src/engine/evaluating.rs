@@ -40,7 +40,7 @@ impl Engine {
         self.members.restart_progress(now);
         for rank in &self.world {
             let samples = samples.remove(rank).unwrap_or_default();
-            let order = Evaluate { step: self.committed_step, samples, sampling: Some(sampling.clone()) };
+            let order = Evaluate { step: self.committed_step, samples, sampling: Some(*sampling) };
             self.send(*rank, Order::Evaluate(order), out);
         }
     }

@@ -38,7 +38,7 @@ impl Engine {
             Report::Evaluated(evaluated) => self.on_evaluated(now, rank, evaluated, out),
             Report::CheckpointWritten(written) => self.on_checkpoint_written(rank, written, out),
             Report::CollectiveFailed(failed) => {
-                self.suspect(now, rank, Sign::CollectiveFailed(failed.reason), out)
+                self.suspect(now, rank, Sign::CollectiveFailed(failed.reason), out);
             }
             Report::Join(_) | Report::Heartbeat(_) | Report::Left(_) | Report::WorkFailed(_) => {}
         }

@@ -122,7 +122,7 @@ impl Engine {
                     self.on_disconnected(now, rank, incarnation, reason, &mut out);
                 }
                 Event::Exited { rank, exit, last_lines } => {
-                    self.on_exited(now, rank, exit, last_lines, &mut out)
+                    self.on_exited(now, rank, exit, last_lines, &mut out);
                 }
                 Event::Planned { step, plan } => self.on_planned(now, step, plan, &mut out),
                 Event::Scored { step, update } => self.on_scored(now, step, update, &mut out),

@@ -43,7 +43,7 @@ impl Engine {
         stepping.phase = StepPhase::Rollout(BTreeMap::new());
         for rank in &self.world {
             let samples = work.samples.remove(rank).unwrap_or_default();
-            let order = Rollout { step, attempt, samples, sampling: Some(work.sampling.clone()) };
+            let order = Rollout { step, attempt, samples, sampling: Some(work.sampling) };
             self.send(*rank, Order::Rollout(order), out);
         }
     }
@@ -67,9 +67,9 @@ impl Engine {
         results.entry(rank).or_insert(ready.samples);
         if results.len() == self.world.len() {
             let rollouts = std::mem::take(results);
-            let (stage, step) = (stepping.stage, stepping.step);
+            let (stage, step, attempt) = (stepping.stage, stepping.step, stepping.attempt);
             stepping.phase = StepPhase::Scoring;
-            out.push(Command::Score { stage, step, rollouts });
+            out.push(Command::Score { stage, step, attempt, rollouts });
         }
     }
 

@@ -83,7 +83,7 @@ fn spawn(program: &Path, worker: &WorkerSpec, address: &str, log: &Path) -> io::
     let mut command = Command::new(program);
     command
         .args(worker.arguments(address))
-        .envs(worker.environment.iter().map(|(name, value)| (name, value)))
+        .envs(&worker.environment)
         .stdin(Stdio::null())
         .stdout(Stdio::from(output))
         .stderr(Stdio::from(errors))

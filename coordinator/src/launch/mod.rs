@@ -73,3 +73,25 @@ impl WorkerSpec {
         pairs.into_iter().flat_map(|(flag, value)| [flag.to_string(), value]).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cores_are_shared_out_among_a_hosts_workers_unless_it_says_how_many() {
+        let text = "
+launcher: local
+hosts:
+  - { name: a, workers: 2, environment: { OMP_NUM_THREADS: \"7\" } }
+  - { name: b, workers: 1, device: cuda, threads: 3 }
+";
+        let hosts = settings::parse_hosts("hosts.yaml", text).expect("a host file");
+        let all = WorkerSpec::all(&hosts, 5);
+        let seen: Vec<_> =
+            all.iter().map(|w| (w.rank, w.host.as_str(), w.device.as_str(), w.threads)).collect();
+        assert_eq!(seen, [(0, "a", "cpu", 2), (1, "a", "cpu", 2), (2, "b", "cuda:0", 3)]);
+        assert_eq!(all[0].environment["OMP_NUM_THREADS"], "7");
+        assert_eq!(all[2].environment["OMP_NUM_THREADS"], "3");
+    }
+}

@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 
 use data::{Draws, evaluation_prompt};
-use eval::{Means, Pair, Report, by_key};
+use eval::{Fit, Means, Pair, Report, by_key};
 use proto::v1::{Sample, SampleRollout, Sampling};
-use serde::Serialize;
 use settings::{Evaluation, Reward, Scope, Score, Stage, StageKind};
 
 use super::shares::{images, sample_cost};
@@ -13,38 +12,18 @@ use super::supervised::distortion;
 use super::worth::Worth;
 use super::{PlanError, Planner, share};
 use crate::engine::{EvaluationSet, Rank};
-
-/// One sample's answers in an evaluation, as the run folder keeps them.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct AnswerRow {
-    /// The sample.
-    pub id: String,
-    /// Its data set.
-    pub dataset: String,
-    /// Its pictures.
-    pub images: Vec<String>,
-    /// What people say.
-    pub mos: f64,
-    /// What the model says.
-    pub prediction: f64,
-    /// The responses; none in a vision stage.
-    pub completions: Vec<String>,
-    /// Predicted quality of each response.
-    pub scores: Vec<f64>,
-    /// Whether each response has the format.
-    pub format: Vec<bool>,
-    /// Reward of each response among all of the evaluation.
-    pub rewards: Vec<f64>,
-}
+use crate::report::AnswerLine;
 
 /// A scored evaluation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ScoredEvaluation {
-    /// srcc, plcc, krcc, rmse (unweighted means over data sets; `srcc/NAME` of each where there are several),
-    /// format, reward, …. What is undefined is absent.
+    /// srcc, plcc, plcc_logistic, krcc, rmse, distinct_scores (unweighted means over data sets; `srcc/NAME` of each
+    /// where there are several), format, reward, …. What is undefined is absent.
     pub metrics: BTreeMap<String, f64>,
-    /// A row a sample, in the order of the sets.
-    pub rows: Vec<AnswerRow>,
+    /// How many samples were asked about.
+    pub samples: u64,
+    /// A line a response, in the order of the sets; in a vision stage a line a sample, without a text.
+    pub answers: Vec<AnswerLine>,
 }
 
 impl Planner {
@@ -84,7 +63,7 @@ impl Planner {
         Ok((share(samples, &costs, world), sampling))
     }
 
-    /// Scores the answers to an evaluation.
+    /// Scores the answers to an evaluation after `step`.
     ///
     /// # Errors
     /// If an answer is missing or does not fit, or the answers cannot be scored.
@@ -92,6 +71,7 @@ impl Planner {
         &self,
         stage: usize,
         set: EvaluationSet,
+        step: u64,
         answers: BTreeMap<Rank, Vec<SampleRollout>>,
     ) -> Result<ScoredEvaluation, PlanError> {
         let settings = self.stage(stage)?;
@@ -109,10 +89,19 @@ impl Planner {
             })?;
             answered.push((sample, rank, answer));
         }
-        if settings.kind == StageKind::Vision {
-            score_head(answered, settings)
-        } else {
-            score_texts(answered, settings)
+        let line = |sample: &data::Sample| AnswerLine {
+            set,
+            step,
+            sample_id: sample.id.clone(),
+            media: images(sample),
+            mos: sample.mos,
+            predicted: None,
+            format: false,
+            text: String::new(),
+        };
+        match settings.kind {
+            StageKind::Vision => score_head(answered, settings, line),
+            StageKind::Sft | StageKind::Prpo => score_texts(answered, settings, line),
         }
     }
 
@@ -144,10 +133,20 @@ impl Planner {
 
 type Answered<'a> = Vec<(&'a data::Sample, Rank, SampleRollout)>;
 
+/// A prediction to be held against the label, and the data set that it belongs to.
+type Judged = (String, Pair);
+
+/// Samples that an evaluation's reward compares with one another.
+const COMPARED: usize = 400;
+
 /// A vision stage's head: no texts.
-fn score_head(answered: Answered<'_>, stage: &Stage) -> Result<ScoredEvaluation, PlanError> {
+fn score_head(
+    answered: Answered<'_>,
+    stage: &Stage,
+    line: impl Fn(&data::Sample) -> AnswerLine,
+) -> Result<ScoredEvaluation, PlanError> {
     let (mut kinds, mut levels, mut labelled) = (0.0, 0.0, 0.0);
-    let mut rows = Vec::with_capacity(answered.len());
+    let (mut answers, mut judged): (Vec<AnswerLine>, Vec<Judged>) = (Vec::new(), Vec::new());
     for (sample, rank, answer) in answered {
         let head = answer.head.filter(|h| h.quality.is_finite()).ok_or_else(|| PlanError::Answer {
             rank,
@@ -159,17 +158,22 @@ fn score_head(answered: Answered<'_>, stage: &Stage) -> Result<ScoredEvaluation,
             kinds += f64::from(u8::from(head.kind == truth.kind));
             levels += f64::from(u8::from(head.level == truth.level));
         }
-        rows.push(row(sample, head.quality));
+        judged.push((sample.dataset.clone(), Pair { prediction: head.quality, label: sample.mos }));
+        answers.push(AnswerLine { predicted: Some(head.quality), ..line(sample) });
     }
-    let mut metrics = agreement(&rows);
+    let mut metrics = agreement(judged);
     if labelled > 0.0 {
         metrics.insert("kind_accuracy".into(), kinds / labelled);
         metrics.insert("level_accuracy".into(), levels / labelled);
     }
-    Ok(ScoredEvaluation { metrics, rows })
+    Ok(ScoredEvaluation { metrics, samples: answers.len() as u64, answers })
 }
 
-fn score_texts(answered: Answered<'_>, stage: &Stage) -> Result<ScoredEvaluation, PlanError> {
+fn score_texts(
+    answered: Answered<'_>,
+    stage: &Stage,
+    line: impl Fn(&data::Sample) -> AnswerLine,
+) -> Result<ScoredEvaluation, PlanError> {
     let responses = stage.evaluation.responses.max(1) as usize;
     let mut batch = Vec::with_capacity(answered.len());
     for (sample, rank, mut answer) in answered {
@@ -191,65 +195,42 @@ fn score_texts(answered: Answered<'_>, stage: &Stage) -> Result<ScoredEvaluation
         Score::Mean => &worth.predictions,
         Score::First => &worth.firsts,
     };
-    let rows: Vec<AnswerRow> = batch
-        .into_iter()
-        .enumerate()
-        .map(|(i, (sample, completions))| {
-            let range = i * responses..(i + 1) * responses;
-            let scores = scores[range.clone()].to_vec();
-            AnswerRow {
-                completions,
-                format: worth.formats[range.clone()].iter().map(|f| *f > 0.0).collect(),
-                rewards: worth.rewards[range].to_vec(),
-                ..row(sample, scores.iter().sum::<f64>() / responses as f64)
-            }
-            .with_scores(scores)
-        })
-        .collect();
-    let mut metrics = agreement(&rows);
+    let (mut answers, mut judged): (Vec<AnswerLine>, Vec<Judged>) = (Vec::new(), Vec::new());
+    let samples = batch.len() as u64;
+    for (i, (sample, texts)) in batch.into_iter().enumerate() {
+        let range = i * responses..(i + 1) * responses;
+        let prediction = scores[range.clone()].iter().sum::<f64>() / responses as f64;
+        judged.push((sample.dataset.clone(), Pair { prediction, label: sample.mos }));
+        answers.extend(texts.into_iter().zip(range).map(|(text, at)| AnswerLine {
+            predicted: worth.numbered[at].then_some(scores[at]),
+            format: worth.formats[at] > 0.0,
+            text,
+            ..line(sample)
+        }));
+    }
+    let mut metrics = agreement(judged);
     metrics.extend(worth.metrics());
-    Ok(ScoredEvaluation { metrics, rows })
-}
-
-/// Samples that an evaluation's reward compares with one another.
-const COMPARED: usize = 512;
-
-fn row(sample: &data::Sample, prediction: f64) -> AnswerRow {
-    AnswerRow {
-        id: sample.id.clone(),
-        dataset: sample.dataset.clone(),
-        images: images(sample),
-        mos: sample.mos,
-        prediction,
-        completions: Vec::new(),
-        scores: Vec::new(),
-        format: Vec::new(),
-        rewards: Vec::new(),
-    }
-}
-
-impl AnswerRow {
-    fn with_scores(self, scores: Vec<f64>) -> Self {
-        Self { scores, ..self }
-    }
+    Ok(ScoredEvaluation { metrics, samples, answers })
 }
 
 /// Agreement with people: unweighted means over data sets, and each set's own where there are several.
-fn agreement(rows: &[AnswerRow]) -> BTreeMap<String, f64> {
-    let pairs = rows.iter().map(|r| (r.dataset.clone(), Pair { prediction: r.prediction, label: r.mos }));
-    let reports = by_key(pairs, None);
-    let means = Means::of(reports.values());
+fn agreement(judged: Vec<Judged>) -> BTreeMap<String, f64> {
+    let reports = by_key(judged, None);
     let mean = |value: fn(&Report) -> Option<f64>| {
         let values: Vec<f64> = reports.values().filter_map(value).collect();
         (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
     };
-    let mut metrics = BTreeMap::from([
-        ("samples".to_owned(), rows.len() as f64),
-        ("distinct_scores".to_owned(), reports.values().map(|r| r.distinct_scores as f64).sum()),
-    ]);
-    let values =
-        [("srcc", means.srcc), ("plcc", means.plcc), ("krcc", mean(|r| r.krcc)), ("rmse", mean(|r| r.rmse))];
-    metrics.extend(values.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))));
+    let means = Means::of(reports.values());
+    let values = [
+        ("srcc", means.srcc),
+        ("plcc", means.plcc),
+        ("plcc_logistic", mean(fitted)),
+        ("krcc", mean(|r| r.krcc)),
+        ("rmse", mean(|r| r.rmse)),
+        ("distinct_scores", mean(|r| Some(r.distinct_scores as f64))),
+    ];
+    let mut metrics: BTreeMap<String, f64> =
+        values.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect();
     if reports.len() > 1 {
         for (name, report) in &reports {
             let values = [("srcc", report.srcc), ("plcc", report.plcc)];
@@ -258,4 +239,11 @@ fn agreement(rows: &[AnswerRow]) -> BTreeMap<String, f64> {
         }
     }
     metrics
+}
+
+fn fitted(report: &Report) -> Option<f64> {
+    match &report.fit {
+        Fit::Fitted { plcc, .. } => Some(*plcc),
+        Fit::Failed { .. } => None,
+    }
 }

@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use data::{Cursor, Draws, Occasion};
 use settings::{Run, Stage, StageKind};
 
-pub use evaluation::{AnswerRow, ScoredEvaluation};
+pub use evaluation::ScoredEvaluation;
 pub use policy::ScoredRollouts;
 
 use crate::engine::{Plan, Rank};

@@ -99,7 +99,7 @@ impl Planner {
             grpo::advantages(&worth.rewards, stage.rollout.responses as usize, stage.objective.advantage)?;
 
         let mut metrics = worth.metrics();
-        metrics.insert("zero_spread_groups".into(), advantages.zero_spread_groups as f64);
+        metrics.insert("zero_spread".into(), advantages.zero_spread_groups as f64);
         let mut counts = grpo::Counts::default();
         let (mut items, mut costs, mut rows) = (Vec::new(), Vec::new(), Vec::new());
         let groups = worth.groups(&advantages.values, stage.rollout.responses as usize);

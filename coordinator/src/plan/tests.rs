@@ -211,10 +211,11 @@ fn an_evaluation_of_perfect_answers_agrees_perfectly() {
         }
     };
     let answers = shares.iter().map(|(r, s)| (*r, s.iter().map(answer).collect())).collect();
-    let scored = planner.score_evaluation(0, EvaluationSet::Test, answers).expect("scored");
+    let scored = planner.score_evaluation(0, EvaluationSet::Test, 0, answers).expect("scored");
     assert_eq!((scored.metrics["srcc"], scored.metrics["format"]), (1.0, 1.0));
     assert!(scored.metrics["rmse"] < 1e-6);
-    assert_eq!(scored.rows.len(), 8);
+    assert_eq!((scored.samples, scored.answers.len()), (8, 8));
+    assert!(scored.answers.iter().all(|a| a.format && a.predicted.is_some_and(|p| (p - a.mos).abs() < 1e-6)));
 }
 
 #[test]
@@ -228,7 +229,7 @@ fn a_constant_prediction_has_no_correlation_rather_than_a_wrong_one() {
         ..SampleRollout::default()
     };
     let answers = shares.iter().map(|(r, s)| (*r, s.iter().map(answer).collect())).collect();
-    let metrics = planner.score_evaluation(0, EvaluationSet::Validation, answers).expect("scored").metrics;
+    let metrics = planner.score_evaluation(0, EvaluationSet::Validation, 0, answers).expect("scored").metrics;
     assert!(!metrics.contains_key("srcc"));
     assert!(metrics["kind_accuracy"] > 0.0 && metrics["level_accuracy"] > 0.0);
 }

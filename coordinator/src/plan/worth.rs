@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use reward::{Batch, Media};
-use settings::Reward;
+use reward::{Batch, Media, Scores, answer_score};
+use settings::{Reward, RewardKind};
 
 use super::PlanError;
 
@@ -17,6 +17,8 @@ pub(super) struct Worth {
     pub(super) predictions: Vec<f64>,
     /// The first of an answer's numbers, finite.
     pub(super) firsts: Vec<f64>,
+    /// Whether the text has a number to predict with.
+    pub(super) numbered: Vec<bool>,
     /// Sums over responses and counts of special cases, by name.
     sums: BTreeMap<String, f64>,
 }
@@ -43,6 +45,7 @@ impl Worth {
             formats: vec![0.0; total],
             predictions: vec![0.0; total],
             firsts: vec![0.0; total],
+            numbered: vec![false; total],
             sums: BTreeMap::new(),
         };
         for media in [Media::Image, Media::Video] {
@@ -75,11 +78,12 @@ impl Worth {
                 self.accuracies[to] = scored.accuracy[from];
                 self.formats[to] = scored.format[from];
                 self.predictions[to] = finite(scored.parts.pred[from]);
+                self.numbered[to] = numbered(&completions[from], media, settings.kind);
                 self.firsts[to] = finite(scored.parts.scores[from].first().copied().unwrap_or(0.0));
             }
         }
         for (part, values) in &scored.parts.values {
-            *self.sums.entry(format!("part_{part}")).or_default() +=
+            *self.sums.entry((*part).to_owned()).or_default() +=
                 values.iter().sum::<f64>() / self.rewards.len() as f64;
         }
         for (name, count) in counts(&scored.counts) {
@@ -110,6 +114,13 @@ impl Worth {
         metrics.insert("accuracy".into(), mean(&self.accuracies));
         metrics.insert("format".into(), mean(&self.formats));
         metrics
+    }
+}
+
+fn numbered(text: &str, media: Media, kind: RewardKind) -> bool {
+    match kind {
+        RewardKind::Prpo => Scores::read(text, media).found > 0,
+        RewardKind::VisualQualityR1 => answer_score(text).is_some(),
     }
 }
 

@@ -139,7 +139,7 @@ impl Simulation {
         let soon = Duration::from_millis(self.draws.below(900));
         match how {
             Death::Seen => {
-                self.put(now + soon, Event::Exited { rank, exit: Exit::Signal(9), last_lines: vec![] })
+                self.put(now + soon, Event::Exited { rank, exit: Exit::Signal(9), last_lines: vec![] });
             }
             Death::Broken => {
                 if let Some(incarnation) = self.rig.incarnations.get(&rank).copied() {

@@ -1,0 +1,129 @@
+//! Checkpoint folders: staged, verified, published, linked, removed.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use checkpoint::{FileDigest, Manifest, Staging, sha256_file};
+use tokio::sync::mpsc;
+
+use crate::engine::{CheckpointName, Event};
+use crate::failure::Failure;
+use crate::folder::RunFolder;
+
+/// The link to the newest checkpoint.
+const LATEST: &str = "latest";
+
+/// The run's checkpoints.
+pub(super) struct Checkpoints {
+    folder: RunFolder,
+    run_id: String,
+    /// The one being written.
+    staging: Option<Staging>,
+    newest: Option<PathBuf>,
+}
+
+impl Checkpoints {
+    pub(super) fn new(folder: RunFolder, run_id: String) -> Self {
+        Self { folder, run_id, staging: None, newest: None }
+    }
+
+    /// An empty folder for a checkpoint's files.
+    pub(super) fn stage(&mut self, name: &CheckpointName) -> Result<PathBuf, Failure> {
+        let staging = Staging::begin(&self.folder.checkpoints().join(name.to_string())).map_err(Failure::other)?;
+        let path = staging.path().to_owned();
+        self.staging = Some(staging);
+        Ok(path)
+    }
+
+    /// Checks the staged files against the digests that their writers report, and puts the folder in place; off
+    /// this thread, because files may be large.
+    pub(super) fn publish(
+        &mut self,
+        name: &CheckpointName,
+        digests: BTreeMap<String, String>,
+        weights_digest: String,
+        events: mpsc::UnboundedSender<Event>,
+    ) -> Result<(), Failure> {
+        let staging = self.staging.take().ok_or_else(|| Failure::other(format!("checkpoint {name} was not staged")))?;
+        let about = BTreeMap::from([
+            ("run".to_owned(), self.run_id.clone()),
+            ("stage".to_owned(), name.stage.clone()),
+            ("step".to_owned(), name.step.to_string()),
+            ("weights".to_owned(), weights_digest),
+        ]);
+        let name = name.to_string();
+        tokio::task::spawn_blocking(move || {
+            let published = verified(staging.path(), &digests)
+                .and_then(|files| staging.publish(&Manifest { files, about }).map_err(|e| e.to_string()));
+            let event = match published {
+                Ok(_) => Event::CheckpointPublished,
+                Err(reason) => Event::Trouble { reason: format!("checkpoint {name}: {reason}"), exit_code: 1 },
+            };
+            // Nobody listens once the run is over.
+            let _ = events.send(event);
+        });
+        Ok(())
+    }
+
+    /// Points `latest` at a published checkpoint; its path.
+    pub(super) fn published(&mut self, name: &CheckpointName) -> Result<PathBuf, Failure> {
+        let name = name.to_string();
+        self.folder.link(LATEST, &name).map_err(|e| Failure::other(format!("cannot link checkpoint {name}: {e}")))?;
+        let path = self.folder.checkpoints().join(name);
+        self.newest = Some(path.clone());
+        Ok(path)
+    }
+
+    /// Removes one. That it cannot is no reason to stop.
+    pub(super) fn remove(&self, name: &CheckpointName) {
+        let path = self.folder.checkpoints().join(name.to_string());
+        if let Err(error) = std::fs::remove_dir_all(&path) {
+            tracing::warn!("cannot remove {}: {error}", path.display());
+        }
+    }
+
+    /// The newest published checkpoint.
+    pub(super) fn newest(&self) -> Option<PathBuf> {
+        self.newest.clone()
+    }
+}
+
+/// Every reported file's size and digest, as found; refused where the digest is not the reported one.
+fn verified(folder: &Path, digests: &BTreeMap<String, String>) -> Result<BTreeMap<String, FileDigest>, String> {
+    if digests.is_empty() {
+        return Err("the writer reports no files".into());
+    }
+    let mut files = BTreeMap::new();
+    for (name, reported) in digests {
+        let plain = Path::new(name).file_name().is_some_and(|plain| plain == name.as_str());
+        if !plain {
+            return Err(format!("the writer reports {name:?}; expected a file name without a folder"));
+        }
+        let path = folder.join(name);
+        let bytes = std::fs::metadata(&path).map_err(|e| format!("{}: {e}", path.display()))?.len();
+        let sha256 = sha256_file(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+        if sha256 != *reported {
+            return Err(format!("{}: sha256 is {sha256}, its writer reports {reported}", path.display()));
+        }
+        files.insert(name.clone(), FileDigest { bytes, sha256 });
+    }
+    Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_not_what_its_writer_reports_is_refused() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        std::fs::write(folder.path().join("a"), b"abc").expect("writable");
+        let of = |name: &str, digest: &str| BTreeMap::from([(name.to_owned(), digest.to_owned())]);
+        let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(verified(folder.path(), &of("a", abc)).expect("whole")["a"].bytes, 3);
+        assert!(verified(folder.path(), &of("a", "00")).expect_err("differs").contains("its writer reports 00"));
+        assert!(verified(folder.path(), &of("b", abc)).is_err());
+        assert!(verified(folder.path(), &of("../a", abc)).expect_err("outside").contains("without a folder"));
+        assert!(verified(folder.path(), &BTreeMap::new()).is_err());
+    }
+}

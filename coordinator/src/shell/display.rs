@@ -1,0 +1,136 @@
+//! Progress for people: bars with rates and time left on a terminal, plain lines elsewhere. All on stderr.
+
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use settings::Run;
+
+use crate::engine::Verdict;
+use crate::report::{EvaluationLine, StepLine};
+
+/// Between two plain lines about steps.
+const LINE_EVERY: Duration = Duration::from_secs(5);
+/// How fast an older step's time is forgotten in the rate.
+const FORGET: f64 = 0.9;
+
+/// What a person sees while the run runs.
+pub(super) struct Display {
+    stages: Vec<(String, u64)>,
+    bar: Option<ProgressBar>,
+    told: Option<Instant>,
+    /// Seconds a step, smoothed.
+    pace: Option<f64>,
+    interrupted: bool,
+}
+
+impl Display {
+    pub(super) fn new(run: &Run) -> Self {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let bar = ProgressBar::new(0).with_style(ProgressStyle::default_spinner());
+            bar.enable_steady_tick(Duration::from_millis(200));
+            bar
+        });
+        let stages = run.stages.iter().map(|s| (s.name.clone(), s.steps)).collect();
+        Self { stages, bar, told: None, pace: None, interrupted: false }
+    }
+
+    /// A line of its own.
+    pub(super) fn say(&self, text: &str) {
+        match &self.bar {
+            Some(bar) => bar.suspend(|| eprintln!("{text}")),
+            None => eprintln!("{text}"),
+        }
+    }
+
+    pub(super) fn verdict(&self, verdict: &Verdict) {
+        match &self.bar {
+            Some(bar) => bar.set_message(verdict.to_string()),
+            None if verdict.state != "running" => eprintln!("{verdict}"),
+            None => {}
+        }
+    }
+
+    pub(super) fn stage(&mut self, stage: usize) {
+        let Some((name, steps)) = self.stages.get(stage).cloned() else { return };
+        self.pace = None;
+        self.say(&format!("stage {name}: {steps} steps"));
+        if let Some(bar) = &self.bar {
+            let style = "{prefix} {wide_bar} {pos}/{len} {msg}";
+            bar.set_style(ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()));
+            bar.set_length(steps);
+            bar.set_position(0);
+            bar.set_prefix(name);
+        }
+    }
+
+    pub(super) fn step(&mut self, line: &StepLine) {
+        let pace = self.pace.map_or(line.seconds, |pace| FORGET * pace + (1.0 - FORGET) * line.seconds);
+        self.pace = Some(pace);
+        let (name, steps) = self.stages.get(line.stage).cloned().unwrap_or_default();
+        let left = Duration::from_secs_f64((pace * steps.saturating_sub(line.number) as f64).clamp(0.0, 1e9));
+        let numbers = numbers(line);
+        if let Some(bar) = &self.bar {
+            bar.set_position(line.number);
+            bar.set_message(format!("{pace:.1} s/step, {} left; {numbers}", spoken(left)));
+            return;
+        }
+        let due = self.told.is_none_or(|told| told.elapsed() >= LINE_EVERY);
+        if due || line.number == steps || line.number == 1 {
+            self.told = Some(Instant::now());
+            eprintln!(
+                "stage {name}: step {} of {steps}, {pace:.1} s/step, {} left; {numbers}",
+                line.number,
+                spoken(left)
+            );
+        }
+    }
+
+    pub(super) fn evaluation(&self, line: &EvaluationLine) {
+        let known = ["srcc", "plcc", "format", "reward", "kind_accuracy"];
+        let told = known.iter().filter_map(|n| line.metrics.get(*n).map(|v| format!("{n} {v:.3}")));
+        let told: Vec<String> = told.collect();
+        self.say(&format!(
+            "evaluation after step {}: {} on {} {} samples ({:.1} s)",
+            line.step,
+            told.join(", "),
+            line.samples,
+            line.set,
+            line.seconds
+        ));
+    }
+
+    /// A signal came: whether it is the second.
+    pub(super) fn interrupted(&mut self) -> bool {
+        if !self.interrupted {
+            self.say("stopping: the step is finished or dropped, weights go to disk; a second signal stops at once");
+        }
+        std::mem::replace(&mut self.interrupted, true)
+    }
+
+    pub(super) fn finish(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn numbers(line: &StepLine) -> String {
+    let mut told = vec![format!("loss {:.4}", line.loss)];
+    let known = ["reward", "format", "kl"];
+    told.extend(known.iter().filter_map(|n| line.metrics.get(*n).map(|v| format!("{n} {v:.3}"))));
+    told.push(format!("grad {:.2}", line.grad_norm));
+    if line.skipped {
+        told.push("skipped: not finite".into());
+    }
+    told.join(", ")
+}
+
+/// A duration as people say it.
+fn spoken(time: Duration) -> String {
+    match time.as_secs() {
+        s @ 0..=99 => format!("{s} s"),
+        s @ 100..=5999 => format!("{} min", s / 60),
+        s => format!("{} h {} min", s / 3600, s % 3600 / 60),
+    }
+}

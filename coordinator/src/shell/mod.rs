@@ -1,0 +1,251 @@
+//! Carries out what the engine decides: clock, channels, disk, processes, terminal. Nothing is decided here.
+//!
+//! ```text
+//! streams, children, signals, clock → events → Engine → commands → streams, journal, planner, disk
+//! ```
+
+mod carry;
+mod checkpoints;
+mod display;
+mod history;
+mod status;
+mod streams;
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use settings::{Hosts, Launcher, Run};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+
+use crate::engine::{Engine, Event, Outcome, Spec};
+use crate::failure::Failure;
+use crate::folder::{ADDRESS, OWNER, RunFolder};
+use crate::journal::{Journal, JournalError, RunRow};
+use crate::launch::{LocalWorkers, WorkerSpec, instructions};
+use crate::plan::Planner;
+use crate::server::{Arrival, Server};
+use checkpoints::Checkpoints;
+use display::Display;
+use history::History;
+use streams::Streams;
+
+/// How often the engine hears that time passes.
+const TICK: Duration = Duration::from_millis(200);
+
+/// A run that is ready to begin: everything that can be wrong with its input has been looked at.
+#[derive(Debug)]
+pub struct Prepared {
+    /// The recipe.
+    pub run: Run,
+    /// The host file.
+    pub hosts: Hosts,
+    /// The recipe's data.
+    pub planner: Planner,
+    /// What each rank is started with.
+    pub workers: Vec<WorkerSpec>,
+    /// The worker's program; `None` where somebody else starts it.
+    pub program: Option<PathBuf>,
+}
+
+/// A run that is over.
+#[derive(Debug)]
+pub struct Ended {
+    /// How.
+    pub outcome: Outcome,
+    /// Where everything lies.
+    pub folder: RunFolder,
+    /// The newest committed step.
+    pub step: u64,
+    /// The newest published checkpoint.
+    pub checkpoint: Option<PathBuf>,
+}
+
+/// Runs to the end. Must be called on a thread that lives as long as the run: workers are bound to it.
+///
+/// # Errors
+/// If the run cannot begin: the port is in use, the folder holds another run, workers cannot be started.
+pub async fn run(prepared: Prepared) -> Result<Ended, Failure> {
+    let Prepared { run, hosts, planner, workers, program } = prepared;
+    let (status, watched) = watch::channel("{}".to_owned());
+    let server = Server::start(&hosts.coordinator.listen, watched).await?;
+    let folder = RunFolder::make(&run.run.output)
+        .map_err(|e| Failure::input(format!("run.output {}: {e}; expected a folder to write to", run.run.output.display())))?;
+    let run = Run { run: settings::Identity { output: folder.root().into(), ..run.run }, ..run };
+    let id = format!("{}-{:x}", run.run.name, seconds_since_1970() as u64);
+    let row = RunRow { id: id.clone(), recipe_digest: run.digest(), term: 1 };
+    let journal = Journal::begin(folder.root(), &row, seconds_since_1970()).map_err(journal_failure)?;
+    announce(&folder, &run, &server.address)?;
+    let history = History::begin(&folder).map_err(Failure::other)?;
+    let mut signals = Signals::listen().map_err(|e| Failure::other(format!("cannot listen for signals: {e}")))?;
+
+    let (events, inbox) = mpsc::unbounded_channel();
+    let display = Display::new(&run);
+    display.say(&format!("run {id}: coordinator on {}, folder {}", server.address, folder.root().display()));
+    let children = match (hosts.launcher, program) {
+        (Launcher::Local, Some(program)) => {
+            Some(LocalWorkers::start(&program, &workers, &server.address, &folder, &events)?)
+        }
+        _ => {
+            display.say(&instructions(&workers, &server.address));
+            None
+        }
+    };
+    let spec = Spec::new(id, &run, &hosts);
+    let mut shell = Shell {
+        started: Instant::now(),
+        engine: Engine::new(spec.clone(), Duration::ZERO),
+        streams: Streams::new(&spec, &run),
+        checkpoints: Checkpoints::new(folder.clone(), spec.run_id.clone()),
+        planner,
+        journal,
+        history,
+        display,
+        status,
+        events,
+        queue: VecDeque::new(),
+        outcome: None,
+        run,
+    };
+    let outcome = shell.serve(server, inbox, &mut signals).await;
+    if let Some(children) = children {
+        children.end().await;
+    }
+    shell.display.finish();
+    let step = shell.engine.committed_step();
+    let checkpoint = shell.checkpoints.newest();
+    Ok(Ended { outcome, folder, step, checkpoint })
+}
+
+/// The run while it runs.
+struct Shell {
+    started: Instant,
+    engine: Engine,
+    streams: Streams,
+    checkpoints: Checkpoints,
+    planner: Planner,
+    journal: Journal,
+    history: History,
+    display: Display,
+    status: watch::Sender<String>,
+    /// Where work off this thread answers.
+    events: mpsc::UnboundedSender<Event>,
+    queue: VecDeque<Event>,
+    outcome: Option<Outcome>,
+    run: Run,
+}
+
+impl Shell {
+    /// Handles what happens until the engine ends the run.
+    async fn serve(
+        &mut self,
+        mut server: Server,
+        mut inbox: mpsc::UnboundedReceiver<Event>,
+        signals: &mut Signals,
+    ) -> Outcome {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            // In this order: what members said is heard before the clock says that they were silent.
+            tokio::select! {
+                biased;
+                () = signals.next() => match self.interrupt() {
+                    Some(outcome) => return outcome,
+                    None => self.queue.push_back(Event::Interrupted),
+                },
+                Some(event) = inbox.recv() => self.queue.push_back(event),
+                Some(arrival) = server.arrivals.recv() => self.on_arrival(arrival),
+                _ = tick.tick() => self.queue.push_back(Event::Tick),
+            }
+            self.drain_queue();
+            if let Some(outcome) = self.outcome.take() {
+                return outcome;
+            }
+        }
+    }
+
+    fn on_arrival(&mut self, arrival: Arrival) {
+        let event = match arrival {
+            Arrival::Opened { stream, rank, join, orders } => {
+                self.streams.open(stream, orders);
+                Some(Event::Joining { stream, rank, join })
+            }
+            Arrival::Message { stream, message } => self.streams.event_of(stream, message),
+            Arrival::Closed { stream, reason } => self.streams.close(stream, reason),
+        };
+        self.queue.extend(event);
+    }
+
+    fn drain_queue(&mut self) {
+        while let Some(event) = self.queue.pop_front() {
+            let commands = self.engine.handle(self.started.elapsed(), event);
+            for command in commands {
+                if let Err(trouble) = self.carry_out(command) {
+                    // Nothing that stands behind a failed command may happen.
+                    self.queue.push_back(trouble.into_event());
+                    break;
+                }
+            }
+            self.status.send_if_modified(|json| {
+                let now = status::json(&self.engine, self.started.elapsed(), &self.run);
+                let changed = *json != now;
+                *json = now;
+                changed
+            });
+        }
+    }
+
+    /// The first signal asks the engine, the second ends the run at once.
+    fn interrupt(&mut self) -> Option<Outcome> {
+        if self.display.interrupted() {
+            return Some(Outcome::Failed {
+                reason: format!("stopped at once by a second signal after step {}", self.engine.committed_step()),
+                exit_code: 1,
+            });
+        }
+        None
+    }
+}
+
+/// SIGINT and SIGTERM.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+/// Says in the folder where the coordinator listens, who it is, and what it runs.
+fn announce(folder: &RunFolder, run: &Run, address: &str) -> Result<(), Failure> {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let owner = format!("process {} on {}, listening on {address}\n", std::process::id(), host.trim());
+    for (name, text) in [(OWNER, owner), (ADDRESS, format!("{address}\n")), ("recipe.yaml", run.to_yaml())] {
+        folder
+            .write(name, text.as_bytes())
+            .map_err(|e| Failure::other(format!("cannot write {}: {e}", folder.file(name).display())))?;
+    }
+    Ok(())
+}
+
+fn journal_failure(error: JournalError) -> Failure {
+    match error {
+        JournalError::Held { .. } => Failure::retry(error),
+        JournalError::AnotherRun { .. } | JournalError::Sqlite { .. } => Failure::input(error),
+    }
+}
+
+fn seconds_since_1970() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64())
+}
