@@ -91,8 +91,13 @@ impl Pass<'_> {
         let packed = Packed::new(&samples, self.model.kind, self.model.device);
         let grids = samples.iter().flat_map(|sample| &sample.prompt.grids).copied().collect();
         let batch = VisionBatch { grids };
-        let input = if batch.grids.is_empty() { self.model.no_images() } else { self.pixels(items) };
+        let mut input = if batch.grids.is_empty() { self.model.no_images() } else { self.pixels(items) };
         let mut links = self.model.vision_chain(&batch);
+        if !links.iter().flat_map(|link| &link.params).any(|name| weights.trains(name)) {
+            // A frozen tower sees the same for the policy and its reference.
+            input = forward(links, &input, weights, self.stage.parallel.recompute)?.output;
+            links = Vec::new();
+        }
         links.extend(self.model.text_chain(&packed));
         let targets = packed.targets();
 

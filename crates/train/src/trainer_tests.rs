@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::thread;
+use std::time::Duration;
 
 use collective::LocalGroup;
 use model::Params;
@@ -158,6 +159,31 @@ fn training_a_part_leaves_the_digest_of_the_rest() {
 fn frozen(trainer: &Trainer) -> Gradients {
     let params = trainer.params().iter();
     params.filter(|(n, _)| n.starts_with("visual.")).map(|(n, t)| (n.clone(), t.copy())).collect()
+}
+
+#[test]
+fn masters_keep_steps_that_the_compute_type_cannot_show() {
+    let stage = stage(StageKind::Sft);
+    let mut model = crate::testing::model(true);
+    model.kind = Kind::BFloat16;
+    let weights = weights(&model.config);
+    let mut trainer =
+        Trainer::new(model, weights, &stage, 1, Duration::from_secs(20)).expect("a whole model");
+    let norm = |trainer: &Trainer| trainer.params().get("model.norm.weight").to_kind(Kind::Float);
+    let (before, digest) = (norm(&trainer), trainer.digest());
+    let items = [answer_item(1, true)];
+    let step = |trainer: &mut Trainer| {
+        trainer.prepare(&items, counts(&items), 1e-4, &LocalGroup::alone(), &mut || {}).expect("a good step");
+        trainer.commit(false).expect("prepared");
+    };
+    step(&mut trainer);
+    assert_ne!(trainer.digest(), digest);
+    assert!(distance(&norm(&trainer), &before) < 4e-3);
+    for _ in 0..99 {
+        step(&mut trainer);
+    }
+    let moved = (norm(&trainer) - before).abs().mean(Kind::Float).double_value(&[]);
+    assert!(moved > 2e-3, "a hundred steps of 1e-4 moved the norm by {moved}");
 }
 
 #[test]
