@@ -19,8 +19,10 @@ use crate::world::World;
 pub enum Stopped {
     /// A peer is gone, or silent beyond the deadline: the group is of no more use.
     Collective(String),
-    /// Something that would fail again: an unreadable picture, a weight that does not fit.
+    /// Something that would fail again.
     Work(String),
+    /// Something of the user's cannot be used: a picture, a weight file.
+    Input(String),
 }
 
 impl Stopped {
@@ -89,7 +91,7 @@ impl Bench {
 
     fn load(&self, stage: &Stage) -> Result<(Inputs, Trainer), Stopped> {
         let folder: &Path = &self.source;
-        let failed = |e: &dyn std::fmt::Display| Stopped::work(format!("{}: {e}", folder.display()));
+        let failed = |e: &dyn std::fmt::Display| Stopped::Input(format!("{}: {e}", folder.display()));
         let config = Config::read(folder).map_err(|e| failed(&e))?;
         let files = WeightFiles::open(folder).map_err(|e| failed(&e))?;
         let weights = Params::load(&config, &files, Kind::Float, Device::Cpu).map_err(|e| failed(&e))?;
@@ -155,7 +157,7 @@ impl Bench {
             .into_iter()
             .map(|item| {
                 progress.advance();
-                inputs.item(item, trainer.model()).map_err(Stopped::Work)
+                inputs.item(item, trainer.model()).map_err(Stopped::Input)
             })
             .collect()
     }

@@ -50,7 +50,11 @@ pub fn run(assignment: Assignment, orders: &Receiver<(Stamp, Order)>, reports: &
             }
             Err(Stopped::Work(reason)) => {
                 warn!(reason, "work failed");
-                Some(Report::WorkFailed(WorkFailed { reason }))
+                Some(Report::WorkFailed(WorkFailed { reason, wrong_input: false }))
+            }
+            Err(Stopped::Input(reason)) => {
+                warn!(reason, "the input cannot be used");
+                Some(Report::WorkFailed(WorkFailed { reason, wrong_input: true }))
             }
         };
         bench.progress.enter("waiting");

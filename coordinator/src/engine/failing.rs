@@ -12,7 +12,7 @@ pub(crate) enum Sign {
     /// Its process ended.
     Exited { exit: Exit, last_lines: Vec<String> },
     /// It says that its work cannot go on.
-    WorkFailed(String),
+    WorkFailed { reason: String, wrong_input: bool },
     /// No heartbeat for this long.
     Silent(Duration),
     /// It lives, but its work did not advance for this long.
@@ -30,7 +30,7 @@ impl Sign {
     fn distance(&self) -> u8 {
         match self {
             Self::Exited { exit: Exit::Signal(_), .. } => 0,
-            Self::WorkFailed(_) => 1,
+            Self::WorkFailed { .. } => 1,
             Self::Exited { .. } => 2,
             Self::Silent(_) | Self::Stuck(_) => 3,
             Self::Disconnected(_) => 4,
@@ -44,7 +44,7 @@ impl Sign {
         Duration::from_millis(match self {
             Self::Silent(_) | Self::Stuck(_) => 0,
             Self::Exited { .. } => 300,
-            Self::WorkFailed(_) => 1_000,
+            Self::WorkFailed { .. } => 1_000,
             Self::Disconnected(_) | Self::LeftUnasked | Self::CollectiveFailed(_) => 2_000,
         })
     }
@@ -55,8 +55,6 @@ impl Sign {
 pub(crate) struct Evidence {
     /// What the world was doing.
     pub(crate) during: String,
-    /// It was loading weights.
-    pub(crate) loading: bool,
     /// When to stop gathering.
     deadline: Duration,
     /// In the order that they came in.
@@ -84,9 +82,8 @@ impl Engine {
                 evidence.signs.push((rank, sign));
             }
             _ => {
-                let (during, loading) = (self.during(), matches!(self.state, State::Staging { .. }));
-                self.state =
-                    State::Failing(Evidence { during, loading, deadline, signs: vec![(rank, sign)] });
+                let during = self.during();
+                self.state = State::Failing(Evidence { during, deadline, signs: vec![(rank, sign)] });
             }
         }
         self.conclude_if_due(now, out);
@@ -144,10 +141,9 @@ impl Engine {
             (Sign::Exited { .. }, Some(refused)) => {
                 (format!("rank {rank} on {host} was refused: {refused}"), 2)
             }
-            // What cannot be loaded is the user's to mend: a file that is missing, or that does not fit.
-            (Sign::WorkFailed(why), _) => {
-                let reason = format!("rank {rank} on {host} cannot go on ({during}): {why}");
-                (reason, if wrong_input || evidence.loading { 2 } else { 1 })
+            (Sign::WorkFailed { reason, wrong_input: named }, _) => {
+                let reason = format!("rank {rank} on {host} cannot go on ({during}): {reason}");
+                (reason, if wrong_input || *named { 2 } else { 1 })
             }
             (sign, _) => {
                 let log = exited.map(|(_, lines)| log_end(&lines)).unwrap_or_default();
@@ -163,7 +159,7 @@ impl Engine {
 fn phrase(sign: &Sign) -> String {
     match sign {
         Sign::Exited { exit, .. } => format!("ended with {exit}"),
-        Sign::WorkFailed(reason) => format!("cannot go on: {reason}"),
+        Sign::WorkFailed { reason, .. } => format!("cannot go on: {reason}"),
         Sign::Silent(time) => format!("was silent for {} s (recovery.lease)", time.as_secs()),
         Sign::Stuck(time) => format!("made no progress for {} s (recovery.progress)", time.as_secs()),
         Sign::Disconnected(reason) => format!("closed its stream ({reason})"),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use proto::v1::WorkFailed;
 use proto::v1::worker_message::Body as Report;
 
 use super::failing::Sign;
@@ -19,8 +20,8 @@ impl Engine {
         match body {
             Report::Heartbeat(heartbeat) => return self.members.heartbeat(now, rank, heartbeat),
             Report::Left(_) => return self.on_left(now, rank, out),
-            Report::WorkFailed(failed) => {
-                return self.suspect(now, rank, Sign::WorkFailed(failed.reason), out);
+            Report::WorkFailed(WorkFailed { reason, wrong_input }) => {
+                return self.suspect(now, rank, Sign::WorkFailed { reason, wrong_input }, out);
             }
             _ => {}
         }

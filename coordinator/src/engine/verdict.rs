@@ -57,7 +57,12 @@ impl Engine {
             State::Failing(evidence) => ("failing", evidence.first(), None),
             State::Finishing { deadline, outcome } => {
                 let count = self.members.live_count();
-                (outcome_name(outcome), format!("{count} of {world} workers still there"), Some(*deadline))
+                let why = outcome_name(outcome);
+                (
+                    "stopping",
+                    format!("the run is {why}, {count} of {world} workers still there"),
+                    Some(*deadline),
+                )
             }
             State::Ended(outcome) => {
                 let reason = match outcome {

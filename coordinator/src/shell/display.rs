@@ -11,6 +11,8 @@ use crate::report::{EvaluationLine, StepLine};
 
 /// Between two plain lines about steps.
 const LINE_EVERY: Duration = Duration::from_secs(5);
+/// Between two plain lines about the same state.
+const VERDICT_EVERY: Duration = Duration::from_secs(5);
 /// How fast an older step's time is forgotten in the rate.
 const FORGET: f64 = 0.9;
 
@@ -19,6 +21,8 @@ pub(super) struct Display {
     stages: Vec<(String, u64)>,
     bar: Option<ProgressBar>,
     told: Option<Instant>,
+    /// The state of the last verdict that was told, and when.
+    verdict: Option<(&'static str, Instant)>,
     /// Seconds a step, smoothed.
     pace: Option<f64>,
     interrupted: bool,
@@ -32,7 +36,7 @@ impl Display {
             bar
         });
         let stages = run.stages.iter().map(|s| (s.name.clone(), s.steps)).collect();
-        Self { stages, bar, told: None, pace: None, interrupted: false }
+        Self { stages, bar, told: None, verdict: None, pace: None, interrupted: false }
     }
 
     /// A line of its own.
@@ -43,11 +47,18 @@ impl Display {
         }
     }
 
-    pub(super) fn verdict(&self, verdict: &Verdict) {
+    pub(super) fn verdict(&mut self, verdict: &Verdict) {
         match &self.bar {
             Some(bar) => bar.set_message(verdict.to_string()),
-            None if verdict.state != "running" => eprintln!("{verdict}"),
-            None => {}
+            None if verdict.state == "running" => {}
+            None => {
+                let state = verdict.state;
+                let news = self.verdict.is_none_or(|(last, told)| last != state || told.elapsed() >= VERDICT_EVERY);
+                if news {
+                    self.verdict = Some((state, Instant::now()));
+                    eprintln!("{verdict}");
+                }
+            }
         }
     }
 

@@ -48,7 +48,7 @@ fn a_second_signal_ends_the_run_at_once_and_its_workers_with_it() {
     let workers = pids(&folder);
     running.wait_for_word("forming");
     running.signal(libc::SIGTERM);
-    running.wait_for_word("stopping:");
+    running.wait_for_word("a second signal stops at once");
     running.signal(libc::SIGTERM);
     let ran = running.end().expect(1);
     assert!(ran.last_word().contains("stopped at once by a second signal"), "{}", ran.stderr);

@@ -49,15 +49,16 @@ fn a_closed_stream_without_a_process_to_look_at_is_told_as_it_is() {
 }
 
 #[test]
-fn a_worker_that_gives_its_reason_and_exits_with_2_makes_it_wrong_input() {
-    let mut rig = at_update();
-    let why = proto::v1::WorkFailed { reason: "model.safetensors: tensor lm_head.weight is missing".into() };
-    rig.say(1, Report::WorkFailed(why));
-    rig.event(Event::Exited { rank: 1, exit: Exit::Code(2), last_lines: vec![] });
-    rig.pass(seconds(5));
-    let (reason, code) = rig.failure();
-    assert!(reason.ends_with("model.safetensors: tensor lm_head.weight is missing"), "{reason}");
-    assert_eq!(code, 2);
+fn a_worker_that_gives_its_reason_is_quoted_and_wrong_input_is_told_from_the_rest() {
+    for (wrong_input, expected) in [(false, 1), (true, 2)] {
+        let mut rig = at_update();
+        let reason = "model.safetensors: tensor lm_head.weight is missing".to_owned();
+        rig.say(1, Report::WorkFailed(proto::v1::WorkFailed { reason, wrong_input }));
+        rig.pass(seconds(5));
+        let (reason, code) = rig.failure();
+        assert!(reason.ends_with("model.safetensors: tensor lm_head.weight is missing"), "{reason}");
+        assert_eq!(code, expected);
+    }
 }
 
 #[test]
