@@ -53,8 +53,8 @@ lint: setup-test
 	cargo deny --log-level error check bans licenses sources
 
 ## make bench        every claim of speed, as a ratio measured in one run
-bench: build
-	cargo bench --workspace
+bench: build setup-test
+	$(CACHE)/venv/bin/python3 tests/python/bench_generate.py $(BIN)/worker configs/quickstart/checkpoint
 
 ## make clean        remove what builds and runs have made (not the Python environment)
 clean:
