@@ -4,6 +4,8 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::report::{COMPLETIONS, CURVES, EVALUATIONS, METRICS, REPORT, SUMMARY};
+
 /// The address that the coordinator listens on: a line `host:port`.
 pub const ADDRESS: &str = "address";
 /// Who holds the folder: a line for people.
@@ -56,6 +58,20 @@ impl RunFolder {
     #[must_use]
     pub fn checkpoints(&self) -> PathBuf {
         self.root.join("checkpoints")
+    }
+
+    /// Forgets what a run without steps left for people.
+    ///
+    /// # Errors
+    /// If the file system refuses.
+    pub fn forget_lines(&self) -> io::Result<()> {
+        for name in [METRICS, EVALUATIONS, COMPLETIONS, REPORT, CURVES, SUMMARY] {
+            match fs::remove_file(self.file(name)) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// Writes a file whole: beside its place, synced, then renamed into it.

@@ -57,12 +57,12 @@ impl Engine {
             State::Failing(evidence) => ("failing", evidence.first(), None),
             State::Finishing { deadline, outcome } => {
                 let count = self.members.live_count();
-                let why = outcome_name(outcome);
-                (
-                    "stopping",
-                    format!("the run is {why}, {count} of {world} workers still there"),
-                    Some(*deadline),
-                )
+                let why = match outcome {
+                    Outcome::Finished => "the run is finished",
+                    Outcome::Interrupted => "the run was interrupted",
+                    Outcome::Failed { .. } => "the run failed",
+                };
+                ("stopping", format!("{why}, {count} of {world} workers still there"), Some(*deadline))
             }
             State::Ended(outcome) => {
                 let reason = match outcome {

@@ -38,14 +38,16 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Begins the journal of a new run in `folder`, which must exist. `at` is the time, seconds since 1970.
+    /// Begins the journal of a new run in `folder`, which must exist. `at` is the time, seconds since 1970. A run
+    /// that ended before its first step leaves nothing worth keeping: it is forgotten.
     ///
     /// # Errors
-    /// If another coordinator holds it, if the folder holds a run already, or if it cannot be written.
+    /// If another coordinator holds it, if the folder holds a run with steps, or if it cannot be written.
     pub fn begin(folder: &Path, run: &RunRow, at: f64) -> Result<Self, JournalError> {
         let path = folder.join(FILE);
         let journal = Self::open(&path)?;
         journal.refuse_another_run(folder)?;
+        journal.connection.execute_batch(schema::EMPTY).map_err(|e| JournalError::from_sqlite(&path, e))?;
         let RunRow { id, recipe_digest, term } = run;
         journal.execute(
             "INSERT INTO run (id, recipe_digest, term, version, started) VALUES (?1, ?2, ?3, ?4, ?5)",
@@ -75,11 +77,11 @@ impl Journal {
             .optional()
             .map_err(|e| JournalError::from_sqlite(&self.path, e))?;
         match row {
-            None => Ok(()),
-            Some((outcome, step)) => Err(JournalError::AnotherRun {
+            None | Some((_, None)) => Ok(()),
+            Some((outcome, Some(step))) => Err(JournalError::AnotherRun {
                 folder: folder.into(),
                 outcome: outcome.unwrap_or_else(|| "broken off".into()),
-                step: step.unwrap_or(0),
+                step,
             }),
         }
     }

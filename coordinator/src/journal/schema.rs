@@ -1,5 +1,12 @@
 //! The journal's tables.
 
+/// Forgets a run without steps.
+pub(super) const EMPTY: &str = "
+BEGIN EXCLUSIVE;
+DELETE FROM run; DELETE FROM epochs; DELETE FROM stages; DELETE FROM rollouts; DELETE FROM evaluations;
+COMMIT;
+";
+
 /// Creates what is missing. Lists and maps are JSON; times are seconds since 1970.
 pub(super) const CREATE: &str = "
 BEGIN EXCLUSIVE;

@@ -75,6 +75,21 @@ fn a_folder_that_holds_a_run_is_refused_with_how_far_it_came() {
 }
 
 #[test]
+fn a_run_that_ended_before_its_first_step_makes_room_for_another() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let mut journal = Journal::begin(folder.path(), &run(), 1.0).expect("new");
+    let members = BTreeMap::from([(0, 1)]);
+    journal
+        .record(&Record::Epoch(EpochRecord { epoch: 1, members: members.clone() }), 2.0)
+        .expect("recorded");
+    journal.record(&Record::Ended { outcome: "no weights".into() }, 3.0).expect("recorded");
+    drop(journal);
+    let mut journal = Journal::begin(folder.path(), &run(), 4.0).expect("new again");
+    journal.record(&Record::Epoch(EpochRecord { epoch: 1, members }), 5.0).expect("recorded");
+    journal.record(&step(1), 6.0).expect("recorded");
+}
+
+#[test]
 fn a_step_cannot_be_committed_twice() {
     let folder = tempfile::tempdir().expect("temporary folder");
     let mut journal = Journal::begin(folder.path(), &run(), 1.0).expect("new");

@@ -29,7 +29,8 @@ impl Checkpoints {
 
     /// An empty folder for a checkpoint's files.
     pub(super) fn stage(&mut self, name: &CheckpointName) -> Result<PathBuf, Failure> {
-        let staging = Staging::begin(&self.folder.checkpoints().join(name.to_string())).map_err(Failure::other)?;
+        let staging =
+            Staging::begin(&self.folder.checkpoints().join(name.to_string())).map_err(Failure::other)?;
         let path = staging.path().to_owned();
         self.staging = Some(staging);
         Ok(path)
@@ -44,7 +45,8 @@ impl Checkpoints {
         weights_digest: String,
         events: mpsc::UnboundedSender<Event>,
     ) -> Result<(), Failure> {
-        let staging = self.staging.take().ok_or_else(|| Failure::other(format!("checkpoint {name} was not staged")))?;
+        let staging =
+            self.staging.take().ok_or_else(|| Failure::other(format!("checkpoint {name} was not staged")))?;
         let about = BTreeMap::from([
             ("run".to_owned(), self.run_id.clone()),
             ("stage".to_owned(), name.stage.clone()),
@@ -57,7 +59,9 @@ impl Checkpoints {
                 .and_then(|files| staging.publish(&Manifest { files, about }).map_err(|e| e.to_string()));
             let event = match published {
                 Ok(_) => Event::CheckpointPublished,
-                Err(reason) => Event::Trouble { reason: format!("checkpoint {name}: {reason}"), exit_code: 1 },
+                Err(reason) => {
+                    Event::Trouble { reason: format!("checkpoint {name}: {reason}"), exit_code: 1 }
+                }
             };
             // Nobody listens once the run is over.
             let _ = events.send(event);
@@ -68,7 +72,9 @@ impl Checkpoints {
     /// Points `latest` at a published checkpoint; its path.
     pub(super) fn published(&mut self, name: &CheckpointName) -> Result<PathBuf, Failure> {
         let name = name.to_string();
-        self.folder.link(LATEST, &name).map_err(|e| Failure::other(format!("cannot link checkpoint {name}: {e}")))?;
+        self.folder
+            .link(LATEST, &name)
+            .map_err(|e| Failure::other(format!("cannot link checkpoint {name}: {e}")))?;
         let path = self.folder.checkpoints().join(name);
         self.newest = Some(path.clone());
         Ok(path)
@@ -89,7 +95,10 @@ impl Checkpoints {
 }
 
 /// Every reported file's size and digest, as found; refused where the digest is not the reported one.
-fn verified(folder: &Path, digests: &BTreeMap<String, String>) -> Result<BTreeMap<String, FileDigest>, String> {
+fn verified(
+    folder: &Path,
+    digests: &BTreeMap<String, String>,
+) -> Result<BTreeMap<String, FileDigest>, String> {
     if digests.is_empty() {
         return Err("the writer reports no files".into());
     }
@@ -121,7 +130,9 @@ mod tests {
         let of = |name: &str, digest: &str| BTreeMap::from([(name.to_owned(), digest.to_owned())]);
         let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         assert_eq!(verified(folder.path(), &of("a", abc)).expect("whole")["a"].bytes, 3);
-        assert!(verified(folder.path(), &of("a", "00")).expect_err("differs").contains("its writer reports 00"));
+        assert!(
+            verified(folder.path(), &of("a", "00")).expect_err("differs").contains("its writer reports 00")
+        );
         assert!(verified(folder.path(), &of("b", abc)).is_err());
         assert!(verified(folder.path(), &of("../a", abc)).expect_err("outside").contains("without a folder"));
         assert!(verified(folder.path(), &BTreeMap::new()).is_err());

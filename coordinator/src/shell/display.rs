@@ -8,6 +8,7 @@ use settings::Run;
 
 use crate::engine::Verdict;
 use crate::report::{EvaluationLine, StepLine};
+use crate::tell;
 
 /// Between two plain lines about steps.
 const LINE_EVERY: Duration = Duration::from_secs(5);
@@ -42,21 +43,23 @@ impl Display {
     /// A line of its own.
     pub(super) fn say(&self, text: &str) {
         match &self.bar {
-            Some(bar) => bar.suspend(|| eprintln!("{text}")),
-            None => eprintln!("{text}"),
+            Some(bar) => bar.suspend(|| tell::err(text)),
+            None => tell::err(text),
         }
     }
 
     pub(super) fn verdict(&mut self, verdict: &Verdict) {
         match &self.bar {
             Some(bar) => bar.set_message(verdict.to_string()),
-            None if verdict.state == "running" => {}
+            // Steps have lines of their own, and a failure is the program's last word.
+            None if matches!(verdict.state, "running" | "failed") => {}
             None => {
                 let state = verdict.state;
-                let news = self.verdict.is_none_or(|(last, told)| last != state || told.elapsed() >= VERDICT_EVERY);
+                let news =
+                    self.verdict.is_none_or(|(last, told)| last != state || told.elapsed() >= VERDICT_EVERY);
                 if news {
                     self.verdict = Some((state, Instant::now()));
-                    eprintln!("{verdict}");
+                    tell::err(verdict);
                 }
             }
         }
@@ -68,7 +71,9 @@ impl Display {
         self.say(&format!("stage {name}: {steps} steps"));
         if let Some(bar) = &self.bar {
             let style = "{prefix} {wide_bar} {pos}/{len} {msg}";
-            bar.set_style(ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()));
+            bar.set_style(
+                ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()),
+            );
             bar.set_length(steps);
             bar.set_position(0);
             bar.set_prefix(name);
@@ -89,11 +94,11 @@ impl Display {
         let due = self.told.is_none_or(|told| told.elapsed() >= LINE_EVERY);
         if due || line.number == steps || line.number == 1 {
             self.told = Some(Instant::now());
-            eprintln!(
+            tell::err(format_args!(
                 "stage {name}: step {} of {steps}, {pace:.1} s/step, {} left; {numbers}",
                 line.number,
                 spoken(left)
-            );
+            ));
         }
     }
 

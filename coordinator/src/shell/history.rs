@@ -108,6 +108,9 @@ mod tests {
         let metrics = BTreeMap::from([("kl", 6.0), ("tokens", 3.0), ("reward", 1.5), ("kind_right", 2.0)]);
         let metrics = metrics.into_iter().map(|(n, v)| (n.to_owned(), v)).collect();
         let means = means(&metrics);
-        assert_eq!((means["kl"], means["tokens"], means["reward"], means["kind_right"]), (2.0, 3.0, 1.5, 2.0));
+        assert_eq!(
+            (means["kl"], means["tokens"], means["reward"], means["kind_right"]),
+            (2.0, 3.0, 1.5, 2.0)
+        );
     }
 }

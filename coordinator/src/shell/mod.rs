@@ -70,15 +70,18 @@ pub async fn run(prepared: Prepared) -> Result<Ended, Failure> {
     let Prepared { run, hosts, planner, workers, program } = prepared;
     let (status, watched) = watch::channel("{}".to_owned());
     let server = Server::start(&hosts.coordinator.listen, watched).await?;
-    let folder = RunFolder::make(&run.run.output)
-        .map_err(|e| Failure::input(format!("run.output {}: {e}; expected a folder to write to", run.run.output.display())))?;
+    let folder = RunFolder::make(&run.run.output).map_err(|e| {
+        Failure::input(format!("run.output {}: {e}; expected a folder to write to", run.run.output.display()))
+    })?;
     let run = Run { run: settings::Identity { output: folder.root().into(), ..run.run }, ..run };
     let id = format!("{}-{:x}", run.run.name, seconds_since_1970() as u64);
     let row = RunRow { id: id.clone(), recipe_digest: run.digest(), term: 1 };
     let journal = Journal::begin(folder.root(), &row, seconds_since_1970()).map_err(journal_failure)?;
+    folder.forget_lines().map_err(|e| Failure::other(format!("{}: {e}", folder.root().display())))?;
     announce(&folder, &run, &server.address)?;
     let history = History::begin(&folder).map_err(Failure::other)?;
-    let mut signals = Signals::listen().map_err(|e| Failure::other(format!("cannot listen for signals: {e}")))?;
+    let mut signals =
+        Signals::listen().map_err(|e| Failure::other(format!("cannot listen for signals: {e}")))?;
 
     let (events, inbox) = mpsc::unbounded_channel();
     let display = Display::new(&run);
@@ -200,7 +203,10 @@ impl Shell {
     fn interrupt(&mut self) -> Option<Outcome> {
         if self.display.interrupted() {
             return Some(Outcome::Failed {
-                reason: format!("stopped at once by a second signal after step {}", self.engine.committed_step()),
+                reason: format!(
+                    "stopped at once by a second signal after step {}",
+                    self.engine.committed_step()
+                ),
                 exit_code: 1,
             });
         }

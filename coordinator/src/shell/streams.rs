@@ -52,7 +52,8 @@ impl Streams {
     pub(super) fn refuse(&mut self, stream: u64, refused: Order) {
         if let Some(orders) = self.strangers.remove(&stream) {
             // The channel is new and empty: it has room. Dropping it ends the stream behind the message.
-            let _ = orders.try_send(Ok(CoordinatorMessage { term: self.term, epoch: 0, body: Some(refused) }));
+            let _ =
+                orders.try_send(Ok(CoordinatorMessage { term: self.term, epoch: 0, body: Some(refused) }));
         }
     }
 
