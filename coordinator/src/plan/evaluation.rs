@@ -199,7 +199,7 @@ fn score_texts(
     let samples = batch.len() as u64;
     for (i, (sample, texts)) in batch.into_iter().enumerate() {
         let range = i * responses..(i + 1) * responses;
-        let prediction = scores[range.clone()].iter().sum::<f64>() / responses as f64;
+        let prediction = mean_score(&scores[range.clone()], &worth.formats[range.clone()]);
         judged.push((sample.dataset.clone(), Pair { prediction, label: sample.mos }));
         answers.extend(texts.into_iter().zip(range).map(|(text, at)| AnswerLine {
             predicted: worth.numbered[at].then_some(scores[at]),
@@ -211,6 +211,14 @@ fn score_texts(
     let mut metrics = agreement(judged);
     metrics.extend(worth.metrics());
     Ok(ScoredEvaluation { metrics, samples, answers })
+}
+
+/// A sample's prediction: the mean of its answers in the format, or of all where none is. A number out of a broken
+/// answer can be anything, and one such would outweigh the good ones.
+fn mean_score(scores: &[f64], formats: &[f64]) -> f64 {
+    let kept: Vec<f64> = scores.iter().zip(formats).filter(|(_, f)| **f > 0.0).map(|(s, _)| *s).collect();
+    let kept = if kept.is_empty() { scores } else { &kept };
+    kept.iter().sum::<f64>() / kept.len().max(1) as f64
 }
 
 /// Agreement with people: unweighted means over data sets, and each set's own where there are several.
@@ -245,5 +253,16 @@ fn fitted(report: &Report) -> Option<f64> {
     match &report.fit {
         Fit::Fitted { plcc, .. } => Some(*plcc),
         Fit::Failed { .. } => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::mean_score;
+
+    #[test]
+    fn broken_answers_count_only_where_there_is_no_other() {
+        assert_eq!(mean_score(&[2.0, 44.0, 4.0], &[1.0, 0.0, 1.0]), 3.0);
+        assert_eq!(mean_score(&[2.0, 44.0], &[0.0, 0.0]), 23.0);
     }
 }
