@@ -168,7 +168,9 @@ impl<'a> Rollout<'a> {
             tokens += length;
             let like = request.responses == responses && length * 4 <= shortest * 5;
             let fits = rows <= room && tokens <= self.limits.prefill_tokens;
-            if !(chosen.is_empty() && living == 0) && !(like && fits) {
+            // A request that exceeds the room by itself goes alone.
+            let alone = chosen.is_empty() && living == 0;
+            if !(alone || like && fits) {
                 break;
             }
             chosen.push(next);

@@ -6,7 +6,6 @@ use crate::ops::project;
 
 /// Log-probabilities `[r]` in f32 of `targets` `[r]` under the full softmax at temperature 1 of `hidden`
 /// `[r, hidden]`, differentiable; holds `[r, vocabulary]`.
-#[must_use]
 pub fn chunk_logprobs(hidden: &Tensor, weight: &Tensor, targets: &Tensor) -> Tensor {
     let logits = project(hidden, weight).to_kind(Kind::Float);
     let picked = logits.gather(1, &targets.unsqueeze(1), false).squeeze_dim(1);
@@ -17,7 +16,6 @@ pub fn chunk_logprobs(hidden: &Tensor, weight: &Tensor, targets: &Tensor) -> Ten
 ///
 /// # Panics
 /// If `chunk` is not positive.
-#[must_use]
 pub fn logprobs(hidden: &Tensor, weight: &Tensor, targets: &Tensor, chunk: i64) -> Tensor {
     let _guard = no_grad_guard();
     if targets.numel() == 0 {

@@ -1,4 +1,13 @@
 //! Qwen2.5-VL on libtorch: config, weights, vision, text, mRoPE, cache, sampling.
+//!
+//! ```text
+//! config.json → Config ─┬→ Params::load(weights) ─────────────┐
+//! tokenizer, template ──┴→ Processor::prompt → Prompt ─┐      │
+//! pictures → vision::patches → pixel_values ───────────┤      ▼
+//!                      Packed [prompt][c1]…[cK] ───────┴→ Qwen::{vision,text}_chain → head::logprobs
+//!                                                     └→ Rollout::step … → responses
+//! ```
+//! One thread owns all tensors. Nothing here keeps weights: they are handed in, so that training may shard them.
 
 pub mod config;
 pub mod fresh;

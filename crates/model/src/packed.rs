@@ -130,7 +130,6 @@ impl Packed {
     }
 
     /// The last row of every sample's prompt, `[samples]` i64: it predicts the first token of its completions.
-    #[must_use]
     pub fn prompt_ends(&self) -> Tensor {
         let ends: Vec<i64> = self.segments.iter().map(|s| s.prompt.end as i64 - 1).collect();
         Tensor::from_slice(&ends).to_device(self.ids.device())

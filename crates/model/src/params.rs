@@ -67,7 +67,6 @@ impl Params {
     ///
     /// # Panics
     /// If there is none: callers list what they use, and loading checks that a model is whole.
-    #[must_use]
     pub fn get(&self, name: &str) -> &Tensor {
         self.tensors
             .get(name)
@@ -108,7 +107,6 @@ impl Params {
     }
 
     /// Names and tensors, sorted by name.
-    #[must_use]
     pub fn iter(&self) -> Iter<'_, String, Tensor> {
         self.tensors.iter()
     }
@@ -186,3 +184,7 @@ fn tensor(view: &View<'_>, kind: Kind) -> Result<Tensor, TchError> {
     let shape: Vec<i64> = view.shape.iter().map(|&n| n as i64).collect();
     Tensor::f_from_data_size(view.bytes, &shape, from)?.f_to_kind(kind)
 }
+
+#[cfg(test)]
+#[path = "params_tests.rs"]
+mod tests;

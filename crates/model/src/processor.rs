@@ -157,6 +157,7 @@ impl Processor {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "it stands in map_err")]
 fn refused(error: tokenizers::Error) -> ProcessorError {
     ProcessorError::Tokenizer(error.to_string())
 }
@@ -247,3 +248,7 @@ fn patch_settings(folder: &Path, config: &Config) -> Result<PatchSettings, Proce
     }
     Ok(settings)
 }
+
+#[cfg(test)]
+#[path = "processor_tests.rs"]
+mod tests;

@@ -48,7 +48,6 @@ impl std::fmt::Debug for Link<'_> {
 }
 
 /// Runs the links one after the other.
-#[must_use]
 pub fn run(chain: &[Link<'_>], params: &Params, input: &Tensor) -> Tensor {
     chain.iter().fold(input.shallow_clone(), |x, link| (link.forward)(params, &x))
 }
@@ -137,13 +136,11 @@ impl Qwen {
     }
 
     /// No image tokens, `[0, hidden]`: the text chain's input for a batch without pictures.
-    #[must_use]
     pub fn no_images(&self) -> Tensor {
         Tensor::zeros([0, self.config.text.hidden], (self.kind, self.device))
     }
 
     /// Image tokens of a batch, or none: the whole vision chain.
-    #[must_use]
     pub fn encode(&self, params: &Params, batch: &VisionBatch, pixels: &Tensor) -> Tensor {
         if batch.grids.is_empty() { self.no_images() } else { run(&self.vision_chain(batch), params, pixels) }
     }

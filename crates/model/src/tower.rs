@@ -25,7 +25,6 @@ impl VisionBatch {
 
 /// The pixel values of `pictures`, one after the other: `[patches, channels · time · patch · patch]` as `kind` on
 /// `device`.
-#[must_use]
 pub fn pixel_values(pictures: &[&Patches], values_per_patch: i64, kind: Kind, device: Device) -> Tensor {
     let parts: Vec<Tensor> = pictures
         .iter()

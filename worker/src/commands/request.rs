@@ -128,7 +128,7 @@ pub(super) fn write_lines<T: Serialize>(path: &Path, lines: &[T]) -> Result<(), 
     in_place(path, |partial| fs::File::create(partial)?.write_all(&text))
 }
 
-/// Lets `write` fill a file beside `path`, then renames it into place.
+/// Lets `write` fill a file beside `path`, then renames it into place; a pipe or a device is written to as it is.
 pub(super) fn in_place<E: std::fmt::Display>(
     path: &Path,
     write: impl FnOnce(&Path) -> Result<(), E>,
@@ -140,6 +140,9 @@ pub(super) fn in_place<E: std::fmt::Display>(
         let _ = fs::remove_file(&partial);
         Failure::other(format!("{}: {e}", path.display()))
     };
+    if fs::metadata(path).is_ok_and(|there| !there.is_file()) {
+        return write(path).map_err(|e| failed(&e));
+    }
     write(&partial).map_err(|e| failed(&e))?;
     fs::rename(&partial, path).map_err(|e| failed(&e))
 }
