@@ -12,3 +12,4 @@ pub mod plan;
 pub mod report;
 pub mod server;
 pub mod shell;
+pub mod tell;

@@ -22,6 +22,10 @@ pub(super) struct Display {
     stages: Vec<(String, u64)>,
     bar: Option<ProgressBar>,
     told: Option<Instant>,
+    /// The last step's numbers, beside the bar.
+    numbers: String,
+    /// What is being done now, beside the bar.
+    doing: String,
     /// The state of the last verdict that was told, and when.
     verdict: Option<(&'static str, Instant)>,
     /// Seconds a step, smoothed.
@@ -37,7 +41,16 @@ impl Display {
             bar
         });
         let stages = run.stages.iter().map(|s| (s.name.clone(), s.steps)).collect();
-        Self { stages, bar, told: None, verdict: None, pace: None, interrupted: false }
+        Self {
+            stages,
+            bar,
+            told: None,
+            numbers: String::new(),
+            doing: String::new(),
+            verdict: None,
+            pace: None,
+            interrupted: false,
+        }
     }
 
     /// A line of its own.
@@ -50,7 +63,12 @@ impl Display {
 
     pub(super) fn verdict(&mut self, verdict: &Verdict) {
         match &self.bar {
-            Some(bar) => bar.set_message(verdict.to_string()),
+            Some(_) => {
+                // The bar says which stage; what is left is the phase.
+                let running = verdict.reason.split(" (stage").next().unwrap_or_default().to_owned();
+                self.doing = if verdict.state == "running" { running } else { verdict.to_string() };
+                self.show();
+            }
             // Steps have lines of their own, and a failure is the program's last word.
             None if matches!(verdict.state, "running" | "failed") => {}
             None => {
@@ -68,9 +86,10 @@ impl Display {
     pub(super) fn stage(&mut self, stage: usize) {
         let Some((name, steps)) = self.stages.get(stage).cloned() else { return };
         self.pace = None;
+        self.numbers.clear();
         self.say(&format!("stage {name}: {steps} steps"));
         if let Some(bar) = &self.bar {
-            let style = "{prefix} {wide_bar} {pos}/{len} {msg}";
+            let style = "{prefix} {bar:24} {pos}/{len} {msg}";
             bar.set_style(
                 ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()),
             );
@@ -88,7 +107,8 @@ impl Display {
         let numbers = numbers(line);
         if let Some(bar) = &self.bar {
             bar.set_position(line.number);
-            bar.set_message(format!("{pace:.1} s/step, {} left; {numbers}", spoken(left)));
+            self.numbers = format!("{pace:.1} s/step, {} left; {numbers}", spoken(left));
+            self.show();
             return;
         }
         let due = self.told.is_none_or(|told| told.elapsed() >= LINE_EVERY);
@@ -99,6 +119,14 @@ impl Display {
                 line.number,
                 spoken(left)
             ));
+        }
+    }
+
+    fn show(&self) {
+        if let Some(bar) = &self.bar {
+            let parts = [&self.numbers, &self.doing];
+            let told: Vec<&str> = parts.into_iter().map(String::as_str).filter(|p| !p.is_empty()).collect();
+            bar.set_message(told.join(" | "));
         }
     }
 
