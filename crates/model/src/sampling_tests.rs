@@ -36,8 +36,10 @@ fn assert_near(got: &[f64], expected: &[f64]) {
     assert!(got.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-3), "{got:?} is not {expected:?}");
 }
 
-/// Natural logarithms of 0.1, 0.4, 0.2, 0.3.
-const ROW: [f32; 4] = [-2.302_585_1, -0.916_290_7, -1.609_437_9, -1.203_972_8];
+/// Logits of the distribution 0.1, 0.4, 0.2, 0.3.
+fn row() -> [f32; 4] {
+    [0.1, 0.4, 0.2, 0.3].map(f32::ln)
+}
 
 fn plain() -> Sampling {
     Sampling { top_k: 0, ..Sampling::default() }
@@ -45,31 +47,34 @@ fn plain() -> Sampling {
 
 #[test]
 fn draws_follow_the_softmax() {
-    assert_near(&shares(&ROW, &plain()), &[0.1, 0.4, 0.2, 0.3]);
+    assert_near(&shares(&row(), &plain()), &[0.1, 0.4, 0.2, 0.3]);
 }
 
 #[test]
 fn temperature_sharpens_it() {
     let squares = [0.01, 0.16, 0.04, 0.09];
     let expected: Vec<f64> = squares.iter().map(|p| p / 0.3).collect();
-    assert_near(&shares(&ROW, &Sampling { temperature: 0.5, ..plain() }), &expected);
+    assert_near(&shares(&row(), &Sampling { temperature: 0.5, ..plain() }), &expected);
 }
 
 #[test]
 fn top_k_keeps_the_likeliest() {
-    assert_near(&shares(&ROW, &Sampling { top_k: 2, ..plain() }), &[0.0, 4.0 / 7.0, 0.0, 3.0 / 7.0]);
+    assert_near(&shares(&row(), &Sampling { top_k: 2, ..plain() }), &[0.0, 4.0 / 7.0, 0.0, 3.0 / 7.0]);
 }
 
 #[test]
 fn top_p_keeps_what_first_reaches_the_mass() {
-    assert_near(&shares(&ROW, &Sampling { top_p: 0.65, ..plain() }), &[0.0, 4.0 / 7.0, 0.0, 3.0 / 7.0]);
-    assert_near(&shares(&ROW, &Sampling { top_p: 0.75, ..plain() }), &[0.0, 4.0 / 9.0, 2.0 / 9.0, 3.0 / 9.0]);
-    assert_near(&shares(&ROW, &Sampling { top_p: 1e-9, ..plain() }), &[0.0, 1.0, 0.0, 0.0]);
+    assert_near(&shares(&row(), &Sampling { top_p: 0.65, ..plain() }), &[0.0, 4.0 / 7.0, 0.0, 3.0 / 7.0]);
+    assert_near(
+        &shares(&row(), &Sampling { top_p: 0.75, ..plain() }),
+        &[0.0, 4.0 / 9.0, 2.0 / 9.0, 3.0 / 9.0],
+    );
+    assert_near(&shares(&row(), &Sampling { top_p: 1e-9, ..plain() }), &[0.0, 1.0, 0.0, 0.0]);
 }
 
 #[test]
 fn min_p_is_a_share_of_the_likeliest() {
-    assert_near(&shares(&ROW, &Sampling { min_p: 0.6, ..plain() }), &[0.0, 4.0 / 7.0, 0.0, 3.0 / 7.0]);
+    assert_near(&shares(&row(), &Sampling { min_p: 0.6, ..plain() }), &[0.0, 4.0 / 7.0, 0.0, 3.0 / 7.0]);
 }
 
 #[test]
@@ -84,16 +89,16 @@ fn greedy_takes_the_first_of_equals() {
 #[test]
 fn banned_tokens_are_never_chosen_and_logprobs_ignore_the_ban() {
     let greedy = Sampling { temperature: 0.0, ..plain() };
-    let chosen = choose(&logits(&[&ROW]), &greedy, &filters(&[1], &[]), &[], None);
+    let chosen = choose(&logits(&[&row()]), &greedy, &filters(&[1], &[]), &[], None);
     assert_eq!(chosen.ids.int64_value(&[0]), 3);
-    assert!((chosen.logprobs.double_value(&[0]) - f64::from(ROW[3])).abs() < 1e-6);
+    assert!((chosen.logprobs.double_value(&[0]) - f64::from(row()[3])).abs() < 1e-6);
 }
 
 #[test]
 fn end_tokens_wait_until_the_response_is_long_enough() {
     let greedy = Sampling { temperature: 0.0, ..plain() };
     let span = |from, too_short| Span { from, rows: 1, too_short, seen: None };
-    let rows = logits(&[&ROW, &ROW]);
+    let rows = logits(&[&row(), &row()]);
     assert_eq!(ids(&rows, &greedy, &filters(&[], &[1]), &[span(0, true), span(1, false)], &[]), [3, 1]);
 }
 
