@@ -1,9 +1,11 @@
 //! The coordinator's command line.
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use coordinator::commands::{dataset, evaluate, rewards, status, train};
+use coordinator::tell;
 use tracing_subscriber::EnvFilter;
 
 /// Fine-tunes Qwen2.5-VL by PRPO with the workers of a host file. Without a subcommand it trains.
@@ -35,7 +37,12 @@ enum Command {
 
 fn main() -> ExitCode {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .log_internal_errors(false)
+        .init();
     let cli = Cli::parse();
     let result = match (cli.command, cli.train) {
         (Some(Command::Rewards(args)), _) => rewards::run(args),
@@ -50,7 +57,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("coordinator: {failure}");
+            tell::err(format_args!("coordinator: {failure}"));
             ExitCode::from(failure.exit_code)
         }
     }

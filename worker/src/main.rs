@@ -1,5 +1,6 @@
 //! One process a device: a session with the coordinator and the step pipeline, and tools on one model.
 
+use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -31,7 +32,12 @@ enum Command {
 
 fn main() -> ExitCode {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .log_internal_errors(false)
+        .init();
     let cli = Cli::parse();
     let result = match (cli.command, cli.serve) {
         (Some(Command::Logprobs(args)), _) => logprobs::run(args),
@@ -46,7 +52,8 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("worker: {failure}");
+            // Nobody is left to be told where this fails.
+            let _ = writeln!(std::io::stderr(), "worker: {failure}");
             ExitCode::from(failure.exit_code)
         }
     }

@@ -6,6 +6,7 @@ use eval::{Fit, Label, Matching, Report, read_labels, read_predictions};
 use serde::Serialize;
 
 use crate::failure::Failure;
+use crate::tell;
 
 /// Arguments of `coordinator evaluate`.
 #[derive(clap::Args)]
@@ -44,7 +45,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let predictions = read_predictions(&predictions).map_err(Failure::input)?;
     let matching = Matching::of(&labels, &predictions);
     if let Some(note) = missing_note(&labels, &matching) {
-        eprintln!("coordinator: {note}");
+        tell::err(format_args!("coordinator: {note}"));
     }
     if matching.matched.is_empty() {
         return Err(Failure::input(format!(
@@ -55,8 +56,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     }
     let output = evaluate(&labels, &predictions, &matching);
     let text = if json { serde_json::to_string(&output).map_err(Failure::other)? } else { table(&output) };
-    println!("{text}");
-    Ok(())
+    tell::out(text)
 }
 
 fn evaluate(labels: &[Label], predictions: &[eval::Prediction], matching: &Matching) -> Output {

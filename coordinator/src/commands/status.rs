@@ -10,6 +10,7 @@ use tonic::transport::Endpoint;
 
 use crate::failure::Failure;
 use crate::folder::ADDRESS;
+use crate::tell;
 
 /// How long a coordinator may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -42,8 +43,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let json = runtime.block_on(ask(&address))?;
     let status: Value = serde_json::from_str(&json)
         .map_err(|e| Failure::other(format!("{address} answers something else than a status: {e}")))?;
-    println!("{}", if args.json { json } else { spoken(&status) });
-    Ok(())
+    tell::out(if args.json { json } else { spoken(&status) })
 }
 
 fn address(args: &Args) -> Result<String, Failure> {

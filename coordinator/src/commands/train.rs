@@ -11,6 +11,7 @@ use crate::launch::{WorkerSpec, find_worker};
 use crate::plan::{PlanError, Planner};
 use crate::report::{self, Facts};
 use crate::shell::{self, Ended, Prepared};
+use crate::tell;
 
 /// Arguments of a training run.
 #[derive(clap::Args)]
@@ -104,13 +105,10 @@ fn dry_run(run: &Run, hosts: &Hosts) -> Result<(), Failure> {
             host.name, host.address, host.workers, host.device
         );
     }
-    print!("{text}");
+    tell::out(text.trim_end())?;
     run.check_files().map_err(Failure::input)?;
     let planner = Planner::load(run).map_err(plan_failure)?;
-    for line in planner.summary() {
-        println!("# {line}");
-    }
-    Ok(())
+    planner.summary().iter().try_for_each(|line| tell::out(format_args!("# {line}")))
 }
 
 fn plan_failure(error: PlanError) -> Failure {
@@ -134,17 +132,13 @@ fn finish(ended: &Ended, facts: &Facts) -> Result<(), Failure> {
     let written = report::write(ended.folder.root(), &facts);
     let on_disk = format!("everything up to step {} is in {}", ended.step, ended.folder.root().display());
     match &ended.outcome {
-        Outcome::Finished => {
-            println!("{}", report::table(&written.map_err(Failure::other)?));
-            Ok(())
-        }
+        Outcome::Finished => tell::out(report::table(&written.map_err(Failure::other)?)),
         Outcome::Interrupted => {
             let kept = ended.checkpoint.as_ref().map_or_else(
                 || "no checkpoint was written".to_owned(),
                 |path| format!("the newest checkpoint is {}", path.display()),
             );
-            println!("stopped as asked: {on_disk}; {kept}");
-            Ok(())
+            tell::out(format_args!("stopped as asked: {on_disk}; {kept}"))
         }
         Outcome::Failed { reason, exit_code: 2 } => Err(Failure::input(reason)),
         Outcome::Failed { reason, exit_code } => {

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::parallel;
 use crate::failure::Failure;
+use crate::tell;
 
 /// What to check.
 #[derive(clap::Args)]
@@ -66,13 +67,14 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         findings.extend(leaks(&shown, &own, &other.display().to_string(), &references(&entries)));
     }
     for finding in &findings {
-        println!("{finding}");
+        tell::out(finding)?;
     }
     match findings.len() {
-        0 => {
-            println!("{shown}: {} entries over {} references, nothing wrong", entries.len(), own.len());
-            Ok(())
-        }
+        0 => tell::out(format_args!(
+            "{shown}: {} entries over {} references, nothing wrong",
+            entries.len(),
+            own.len()
+        )),
         count => Err(Failure::input(format!(
             "{shown}: {count} findings in {} entries, listed above",
             entries.len()

@@ -18,6 +18,7 @@ use super::record::{self, Inputs, Present, Record};
 use super::scan::{self, Laplacian, LeftOut, Scanned};
 use super::split::{self, Part};
 use crate::failure::Failure;
+use crate::tell;
 
 /// What to make of which photographs.
 #[derive(clap::Args)]
@@ -165,13 +166,12 @@ fn inputs(settings: &Settings, sources: &[Source], threads: usize) -> Result<Inp
 
 fn report(what: &str, record: &Record, output: &Path) -> Result<(), Failure> {
     let [train, validation, test] = record.pictures;
-    println!(
+    tell::out(format_args!(
         "dataset {what}: {} photographs, {train} training, {validation} validation and {test} test pictures in {} (digest {})",
         record.photographs,
         output.display(),
         &record.digest[..16.min(record.digest.len())],
-    );
-    Ok(())
+    ))
 }
 
 /// A fresh folder beside the output, to be renamed to it.
