@@ -135,7 +135,7 @@ impl Engine {
             _ => None,
         });
         let wrong_input = matches!(exited, Some((Exit::Code(2), _)));
-        let host = self.members.all().get(rank).map_or(self.spec.host(*rank), |m| m.host.as_str());
+        let host = self.spec.host(*rank);
         let during = &evidence.during;
         let (reason, exit_code) = match (sign, self.refusals.get(rank)) {
             (Sign::Exited { .. }, Some(refused)) => {
