@@ -1,6 +1,7 @@
 //! Held-out sets: who answers what, and how good the answers are.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use data::{Draws, evaluation_prompt};
 use eval::{Fit, Means, Pair, Report, by_key};
@@ -213,10 +214,14 @@ fn score_texts(
     Ok(ScoredEvaluation { metrics, samples, answers })
 }
 
-/// A sample's prediction: the mean of its answers in the format, or of all where none is. A number out of a broken
-/// answer can be anything, and one such would outweigh the good ones.
+/// What an answer's score may be (docs/method.md section 1).
+const SCORES: RangeInclusive<f64> = 1.0..=5.0;
+
+/// A sample's prediction: the mean of its answers that are in the format and in range, or of all where none is. A
+/// number out of a broken answer can be anything, and one such would outweigh the good ones.
 fn mean_score(scores: &[f64], formats: &[f64]) -> f64 {
-    let kept: Vec<f64> = scores.iter().zip(formats).filter(|(_, f)| **f > 0.0).map(|(s, _)| *s).collect();
+    let sound = |(score, format): &(&f64, &f64)| **format > 0.0 && SCORES.contains(*score);
+    let kept: Vec<f64> = scores.iter().zip(formats).filter(sound).map(|(score, _)| *score).collect();
     let kept = if kept.is_empty() { scores } else { &kept };
     kept.iter().sum::<f64>() / kept.len().max(1) as f64
 }
@@ -262,7 +267,8 @@ mod tests {
 
     #[test]
     fn broken_answers_count_only_where_there_is_no_other() {
-        assert_eq!(mean_score(&[2.0, 44.0, 4.0], &[1.0, 0.0, 1.0]), 3.0);
+        assert_eq!(mean_score(&[2.0, 4.5, 4.0], &[1.0, 0.0, 1.0]), 3.0);
+        assert_eq!(mean_score(&[2.0, 44.0, 4.0], &[1.0, 1.0, 1.0]), 3.0);
         assert_eq!(mean_score(&[2.0, 44.0], &[0.0, 0.0]), 23.0);
     }
 }
