@@ -46,16 +46,16 @@ enum Filters {
 /// # Errors
 /// If the configuration is wrong or incomplete, or the output exists or cannot be written.
 pub fn run(args: Args) -> Result<(), Failure> {
-    let source = &args.model_config;
+    let Args { model_config: source, output, seed, dtype, patch_filters } = args;
     let at = |e: &dyn std::fmt::Display| Failure::input(format!("{}: {e}", source.display()));
-    let config = Config::read(source).map_err(|e| at(&e))?;
-    Processor::read(source, &config).map_err(Failure::input)?;
-    let filters = match args.patch_filters {
+    let config = Config::read(&source).map_err(|e| at(&e))?;
+    Processor::read(&source, &config).map_err(Failure::input)?;
+    let filters = match patch_filters {
         Filters::Random => PatchFilters::Random,
         Filters::Cosine => PatchFilters::Cosine,
     };
-    let weights = fresh::weights(&config, args.seed, filters).map_err(|e| at(&e))?;
-    let half = args.dtype == Dtype::Bfloat16;
+    let weights = fresh::weights(&config, seed, filters).map_err(|e| at(&e))?;
+    let half = dtype == Dtype::Bfloat16;
     let weights: BTreeMap<String, Weight> = weights
         .into_iter()
         .map(|(name, (shape, values))| {
@@ -63,10 +63,10 @@ pub fn run(args: Args) -> Result<(), Failure> {
             (name, Weight { shape, bytes: bytes(&values, half), half })
         })
         .collect();
-    let staging = Staging::begin(&args.output).map_err(Failure::input)?;
+    let staging = Staging::begin(&output).map_err(Failure::input)?;
     let spelling = if half { "bfloat16" } else { "float32" };
     let files =
-        checkpoint::export(source, staging.path(), weights, spelling, SHARD_BYTES).map_err(Failure::input)?;
+        checkpoint::export(&source, staging.path(), weights, spelling, SHARD_BYTES).map_err(Failure::input)?;
     staging.publish(&Manifest { files, ..Manifest::default() }).map_err(Failure::other)?;
     Ok(())
 }
