@@ -1,6 +1,7 @@
 //! A recipe as text and as a number.
 
 use serde_json::Value;
+use serde_yaml_ng::{Mapping, Value as Yaml};
 use sha2::{Digest, Sha256};
 
 use crate::run::Run;
@@ -14,10 +15,30 @@ impl Run {
         Sha256::digest(json).iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// The recipe as YAML, every setting written out; for people to read.
+    /// The recipe as YAML, every setting written out; read as a recipe, it gives the same run.
     #[must_use]
     pub fn to_yaml(&self) -> String {
-        serde_yaml_ng::to_string(self).unwrap_or_else(|e| format!("# not representable: {e}\n"))
+        let text = serde_yaml_ng::to_value(self).and_then(|mut recipe| {
+            recipe
+                .get_mut("stages")
+                .and_then(Yaml::as_sequence_mut)
+                .into_iter()
+                .flatten()
+                .for_each(as_in_files);
+            serde_yaml_ng::to_string(&recipe)
+        });
+        text.unwrap_or_else(|e| format!("# not representable: {e}\n"))
+    }
+}
+
+/// A stage's `trainable` stands below its `model` in files.
+fn as_in_files(stage: &mut Yaml) {
+    if let Yaml::Mapping(keys) = stage {
+        let nested = |(key, value): (Yaml, Yaml)| match key.as_str() {
+            Some("trainable") => ("model".into(), Mapping::from_iter([(key, value)]).into()),
+            _ => (key, value),
+        };
+        *keys = std::mem::take(keys).into_iter().map(nested).collect();
     }
 }
 
