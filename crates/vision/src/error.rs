@@ -38,7 +38,7 @@ pub enum Error {
         height: u64,
     },
     /// The file begins as its format should and then goes wrong.
-    #[error("{path}: damaged or truncated {format}: {reason}")]
+    #[error("{path}: damaged or truncated {format}: {reason}; expected a whole picture: replace the file")]
     Damaged {
         /// The file.
         path: String,
