@@ -1,6 +1,10 @@
 //! What the whole-program tests share: where the programs and the Python reference are, and small worlds to run.
 #![allow(clippy::missing_panics_doc, clippy::expect_used, reason = "a test fails by panicking")]
 
+pub mod photographs;
+pub mod running;
+pub mod scene;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -39,7 +43,6 @@ pub fn run(name: &str, arguments: &[&str]) -> Output {
 }
 
 /// Runs a program that must succeed, and gives its stdout.
-#[must_use]
 pub fn succeed(name: &str, arguments: &[&str]) -> String {
     let output = run(name, arguments);
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
@@ -57,7 +60,6 @@ pub fn fail(name: &str, arguments: &[&str], code: i32) -> String {
 }
 
 /// Runs a Python script of `tests/python` that must succeed, and gives its stdout.
-#[must_use]
 pub fn script(name: &str, arguments: &[&str]) -> String {
     let path = root().join("tests/python").join(name);
     let output = Command::new(python()).arg(&path).args(arguments).output().expect("Python starts");
