@@ -30,7 +30,8 @@ fn the_worker_links_libtorch_so_the_check_above_can_fail() {
 
 #[test]
 fn plain_crates_use_settings_and_no_other_crate_of_ours() {
-    let ours = ["data", "reward", "grpo", "eval", "vision", "collective", "checkpoint", "model", "train", "proto"];
+    let ours =
+        ["data", "reward", "grpo", "eval", "vision", "collective", "checkpoint", "model", "train", "proto"];
     for package in ["data", "reward", "grpo", "eval"] {
         let found = dependencies(package);
         for other in ours.iter().filter(|other| **other != package) {
