@@ -197,11 +197,13 @@ fn score_texts(
         Score::First => &worth.firsts,
     };
     let (mut answers, mut judged): (Vec<AnswerLine>, Vec<Judged>) = (Vec::new(), Vec::new());
-    let samples = batch.len() as u64;
+    let (samples, mut unanswered) = (batch.len() as u64, 0.0);
     for (i, (sample, texts)) in batch.into_iter().enumerate() {
         let range = i * responses..(i + 1) * responses;
-        let prediction = mean_score(&scores[range.clone()], &worth.formats[range.clone()]);
-        judged.push((sample.dataset.clone(), Pair { prediction, label: sample.mos }));
+        match mean_score(&scores[range.clone()], &worth.formats[range.clone()]) {
+            Some(prediction) => judged.push((sample.dataset.clone(), Pair { prediction, label: sample.mos })),
+            None => unanswered += 1.0,
+        }
         answers.extend(texts.into_iter().zip(range).map(|(text, at)| AnswerLine {
             predicted: worth.numbered[at].then_some(scores[at]),
             format: worth.formats[at] > 0.0,
@@ -211,19 +213,19 @@ fn score_texts(
     }
     let mut metrics = agreement(judged);
     metrics.extend(worth.metrics());
+    metrics.insert("unanswered".into(), unanswered);
     Ok(ScoredEvaluation { metrics, samples, answers })
 }
 
 /// What an answer's score may be (docs/method.md section 1).
 const SCORES: RangeInclusive<f64> = 1.0..=5.0;
 
-/// A sample's prediction: the mean of its answers that are in the format and in range, or of all where none is. A
-/// number out of a broken answer can be anything, and one such would outweigh the good ones.
-fn mean_score(scores: &[f64], formats: &[f64]) -> f64 {
+/// A sample's prediction: the mean of its answers that are in the format and in range. None where there is no such
+/// answer: a number out of a broken one can be anything, and a failure is a failure.
+fn mean_score(scores: &[f64], formats: &[f64]) -> Option<f64> {
     let sound = |(score, format): &(&f64, &f64)| **format > 0.0 && SCORES.contains(*score);
     let kept: Vec<f64> = scores.iter().zip(formats).filter(sound).map(|(score, _)| *score).collect();
-    let kept = if kept.is_empty() { scores } else { &kept };
-    kept.iter().sum::<f64>() / kept.len().max(1) as f64
+    (!kept.is_empty()).then(|| kept.iter().sum::<f64>() / kept.len() as f64)
 }
 
 /// Agreement with people: unweighted means over data sets, and each set's own where there are several.
@@ -266,9 +268,9 @@ mod tests {
     use super::mean_score;
 
     #[test]
-    fn broken_answers_count_only_where_there_is_no_other() {
-        assert_eq!(mean_score(&[2.0, 4.5, 4.0], &[1.0, 0.0, 1.0]), 3.0);
-        assert_eq!(mean_score(&[2.0, 44.0, 4.0], &[1.0, 1.0, 1.0]), 3.0);
-        assert_eq!(mean_score(&[2.0, 44.0], &[0.0, 0.0]), 23.0);
+    fn broken_answers_and_numbers_off_the_scale_are_no_scores() {
+        assert_eq!(mean_score(&[2.0, 4.5, 4.0], &[1.0, 0.0, 1.0]), Some(3.0));
+        assert_eq!(mean_score(&[2.0, 44.0, 4.0], &[1.0, 1.0, 1.0]), Some(3.0));
+        assert_eq!(mean_score(&[2.0, 44.0], &[0.0, 1.0]), None);
     }
 }

@@ -65,8 +65,8 @@ pub fn run(args: Args) -> Result<(), Failure> {
         .collect();
     let staging = Staging::begin(&output).map_err(Failure::input)?;
     let spelling = if half { "bfloat16" } else { "float32" };
-    let files =
-        checkpoint::export(&source, staging.path(), weights, spelling, SHARD_BYTES).map_err(Failure::input)?;
+    let files = checkpoint::export(&source, staging.path(), weights, spelling, SHARD_BYTES)
+        .map_err(Failure::input)?;
     staging.publish(&Manifest { files, ..Manifest::default() }).map_err(Failure::other)?;
     Ok(())
 }
