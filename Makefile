@@ -6,6 +6,8 @@ export PATH := $(CACHE)/venv/bin:$(PATH)
 ifndef LIBTORCH
 export LIBTORCH_USE_PYTORCH ?= 1
 endif
+# Where libtorch lies: programs know it themselves, tests of its crates are told.
+LIBTORCH_LIB = $(or $(and $(LIBTORCH),$(LIBTORCH)/lib),$(shell $(CACHE)/venv/bin/python3 -c 'from importlib.util import find_spec; print(find_spec("torch").submodule_search_locations[0] + "/lib")'))
 BIN := $(CARGO_TARGET_DIR)/release
 DATA := runs/quickstart-data
 
@@ -44,7 +46,7 @@ warmstart: dataset
 ## make test         everything that can be tested on this machine
 test: setup-test
 	cargo build --release --workspace --bins
-	cargo nextest run --cargo-profile release --workspace
+	LD_LIBRARY_PATH=$(LIBTORCH_LIB) cargo nextest run --cargo-profile release --workspace
 
 ## make lint         format, clippy, licences and sources, arrows between crates
 lint: setup-test
