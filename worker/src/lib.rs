@@ -6,6 +6,7 @@ pub mod bench;
 pub mod commands;
 pub mod draw;
 pub mod failure;
+pub mod heap;
 pub mod inputs;
 pub mod pictures;
 pub mod progress;

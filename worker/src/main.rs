@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 use worker::commands::{generate, init, logprobs, patches, serve};
 use worker::failure::Failure;
+use worker::heap;
 
 /// Computes what a coordinator asks for. Without a subcommand it joins a run.
 #[derive(Parser)]
@@ -31,6 +32,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    heap::keep_freed_memory();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -2,7 +2,9 @@
 
 use tch::{Device, Kind, Tensor};
 
+use crate::cache::Cache;
 use crate::cohort::Cohort;
+use crate::cpu::{RowCohort, Stack};
 use crate::generate::Request;
 use crate::names::EMBEDDING;
 use crate::ops::{Rotation, project};
@@ -18,22 +20,46 @@ pub(crate) struct Decoder<'a> {
     qwen: &'a Qwen,
     params: &'a Params,
     layers: Vec<Layer>,
-    /// Rotations of all text positions that can occur.
-    table: Rotation,
+    steps: Steps,
+}
+
+/// How a token a row is computed.
+#[derive(Debug)]
+enum Steps {
+    /// By tensor operations, on any device, with the rotations of all text positions that can occur.
+    Tensors(Rotation),
+    /// By what is made for the CPU.
+    Cpu(Stack),
 }
 
 /// Keys and values by layer, then by sample, `[tokens, kv heads, head]`.
 type Prompts = Vec<Vec<(Tensor, Tensor)>>;
 
 impl<'a> Decoder<'a> {
-    /// Joins weights that take the same input; `positions` bounds the positions that occur.
-    pub(crate) fn new(qwen: &'a Qwen, params: &'a Params, positions: i64) -> Self {
+    /// For steps of about `rows` rows; `positions` bounds the positions that occur.
+    pub(crate) fn new(qwen: &'a Qwen, params: &'a Params, rows: usize, positions: i64) -> Self {
+        if qwen.device != Device::Cpu || !matches!(qwen.kind, Kind::Float | Kind::BFloat16) {
+            return Self::of_tensors(qwen, params, positions);
+        }
         let text = &qwen.config.text;
-        Self {
-            layers: (0..text.layers).map(|index| Layer::of(params, index, text).fused()).collect(),
-            table: Rotation::new(&text_angles(positions, text, qwen.device), qwen.kind),
-            qwen,
-            params,
+        let stack = Stack::new(params, text, qwen.head_name(), rows as i64, positions);
+        let layers = (0..text.layers).map(|index| Layer::of(params, index, text)).collect();
+        Self { qwen, params, layers, steps: Steps::Cpu(stack) }
+    }
+
+    /// As [`Self::new`], by tensor operations whatever the device. Joins weights that take the same input.
+    pub(crate) fn of_tensors(qwen: &'a Qwen, params: &'a Params, positions: i64) -> Self {
+        let text = &qwen.config.text;
+        let table = Rotation::new(&text_angles(positions, text, qwen.device), qwen.kind);
+        let layers = (0..text.layers).map(|index| Layer::of(params, index, text).fused()).collect();
+        Self { qwen, params, layers, steps: Steps::Tensors(table) }
+    }
+
+    /// The cache of `responses` a sample with room for `capacity` own tokens each.
+    pub(crate) fn cache(&self, prompts: Prompts, responses: i64, capacity: i64) -> Cache {
+        match self.steps {
+            Steps::Tensors(_) => Cache::Tensors(Cohort::new(prompts, responses, capacity)),
+            Steps::Cpu(_) => Cache::Cpu(RowCohort::new(prompts, responses, capacity)),
         }
     }
 
@@ -50,7 +76,7 @@ impl<'a> Decoder<'a> {
         self.qwen.config.text.max_positions as usize
     }
 
-    /// Logits after each prompt, `[samples, vocabulary]` f32, and the prompts' keys and values.
+    /// Logits after each prompt, `[samples, vocabulary]`, and the prompts' keys and values.
     pub(crate) fn prefill(&self, requests: &[&Request<'_>]) -> (Tensor, Prompts) {
         let qwen = self.qwen;
         let grids = requests.iter().flat_map(|r| r.prompt.grids.iter().copied()).collect();
@@ -74,10 +100,29 @@ impl<'a> Decoder<'a> {
         (self.logits(&x.index_select(0, &packed.prompt_ends())), prompts)
     }
 
-    /// Logits after one more token a row, `[rows, vocabulary]` f32; the rows are those of `cohorts`, in order.
-    pub(crate) fn step(&self, tokens: &Tensor, positions: &Tensor, cohorts: &[&Cohort]) -> Tensor {
+    /// Logits after one more token a row, `[rows, vocabulary]`; the rows are those of `caches`, in order.
+    pub(crate) fn step(&self, tokens: &Tensor, positions: &Tensor, caches: &[&Cache]) -> Tensor {
+        match &self.steps {
+            Steps::Cpu(stack) => {
+                let cohorts: Vec<&RowCohort> = caches.iter().filter_map(|cache| cache.cpu()).collect();
+                stack.step(tokens, positions, &cohorts)
+            }
+            Steps::Tensors(table) => {
+                let cohorts: Vec<&Cohort> = caches.iter().filter_map(|cache| cache.tensors()).collect();
+                self.step_of_tensors(table, tokens, positions, &cohorts)
+            }
+        }
+    }
+
+    fn step_of_tensors(
+        &self,
+        table: &Rotation,
+        tokens: &Tensor,
+        positions: &Tensor,
+        cohorts: &[&Cohort],
+    ) -> Tensor {
         let pick = |table: &Tensor| table.index_select(0, positions);
-        let turn = Rotation { cos: pick(&self.table.cos), sin: pick(&self.table.sin) };
+        let turn = Rotation { cos: pick(&table.cos), sin: pick(&table.sin) };
         let rows: Vec<i64> = cohorts.iter().map(|cohort| cohort.rows()).collect();
         let mut x = self.params.get(EMBEDDING).index_select(0, tokens);
         for (index, layer) in self.layers.iter().enumerate() {
@@ -88,7 +133,7 @@ impl<'a> Decoder<'a> {
 
     fn logits(&self, x: &Tensor) -> Tensor {
         let normed = self.qwen.final_norm(self.params, x);
-        project(&normed, self.params.get(self.qwen.head_name())).to_kind(Kind::Float)
+        project(&normed, self.params.get(self.qwen.head_name()))
     }
 }
 

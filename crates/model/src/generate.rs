@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 use tch::{Kind, Tensor, no_grad_guard};
 use vision::Patches;
 
-use crate::cohort::Cohort;
+use crate::cache::Cache;
 use crate::decoder::Decoder;
 use crate::draws::DrawKey;
 use crate::params::Params;
@@ -71,6 +71,7 @@ pub struct Rollout<'a> {
     waiting: VecDeque<usize>,
     batch: Batch,
     responses: Vec<Vec<Response>>,
+    rows_decoded: usize,
 }
 
 /// The living rows, cohort after cohort.
@@ -86,7 +87,7 @@ struct Batch {
 /// A cohort with what choosing its tokens needs.
 #[derive(Debug)]
 struct Drawn {
-    cohort: Cohort,
+    cache: Cache,
     /// `[rows, max new tokens]` f64; absent when greedy.
     draws: Option<Tensor>,
     /// `[rows, vocabulary]` bool; present under a repetition penalty.
@@ -106,22 +107,34 @@ impl<'a> Rollout<'a> {
         limits: Limits,
     ) -> Self {
         let _guard = no_grad_guard();
-        let farthest = requests.iter().map(|r| r.prompt.next_position).max().unwrap_or(0);
-        let positions = farthest + sampling.max_new_tokens as i64;
+        let rows = requests.iter().map(|r| r.responses as usize).sum::<usize>().clamp(1, limits.rows);
+        let decoder = Decoder::new(qwen, params, rows, farthest(requests, sampling));
+        Self::by(decoder, requests, sampling, special, key, limits)
+    }
+
+    fn by(
+        decoder: Decoder<'a>,
+        requests: &'a [Request<'a>],
+        sampling: &Sampling,
+        special: &SpecialTokens,
+        key: DrawKey,
+        limits: Limits,
+    ) -> Self {
         let mut order: Vec<usize> = (0..requests.len()).filter(|&r| requests[r].responses > 0).collect();
         // Prompts of like length share a cohort with little padding.
         order.sort_by_key(|&r| (requests[r].responses, requests[r].prompt.ids.len()));
         Self {
-            decoder: Decoder::new(qwen, params, positions),
             sampling: sampling.clone(),
             ends: special.end.clone(),
-            filters: Filters::new(&special.banned, &special.end, qwen.device),
+            filters: Filters::new(&special.banned, &special.end, decoder.device()),
             key,
             limits,
             requests,
             waiting: order.into(),
             batch: Batch::default(),
             responses: requests.iter().map(|r| vec![Response::default(); r.responses as usize]).collect(),
+            decoder,
+            rows_decoded: 0,
         }
     }
 
@@ -141,6 +154,12 @@ impl<'a> Rollout<'a> {
     #[must_use]
     pub fn tokens(&self) -> usize {
         self.responses.iter().flatten().map(|r| r.ids.len()).sum()
+    }
+
+    /// Rows decoded so far, a prompt's last position counted once a response; no fewer than [`Self::tokens`].
+    #[must_use]
+    pub fn rows_decoded(&self) -> usize {
+        self.rows_decoded
     }
 
     /// The responses, in the order of the requests.
@@ -189,8 +208,11 @@ impl<'a> Rollout<'a> {
         let names: Vec<(usize, usize)> =
             which.iter().flat_map(|&r| (0..responses as usize).map(move |k| (r, k))).collect();
         let seen = (self.sampling.repetition_penalty != 1.0).then(|| self.seen(&requests, responses));
-        let drawn =
-            Drawn { cohort: Cohort::new(prompts, responses, capacity), draws: self.draws(&names), seen };
+        let drawn = Drawn {
+            cache: self.decoder.cache(prompts, responses, capacity),
+            draws: self.draws(&names),
+            seen,
+        };
         let starts: Vec<i64> = names.iter().map(|&(r, _)| self.requests[r].prompt.next_position).collect();
         let positions = Tensor::from_slice(&starts).to_device(logits.device());
         let chosen = {
@@ -208,15 +230,15 @@ impl<'a> Rollout<'a> {
     fn decode(&mut self) {
         let Some((tokens, positions)) = self.batch.state.take() else { return };
         for drawn in &mut self.batch.cohorts {
-            drawn.cohort.advance();
+            drawn.cache.advance();
         }
-        let cohorts: Vec<&Cohort> = self.batch.cohorts.iter().map(|d| &d.cohort).collect();
-        let logits = self.decoder.step(&tokens, &positions, &cohorts);
+        let caches: Vec<&Cache> = self.batch.cohorts.iter().map(|d| &d.cache).collect();
+        let logits = self.decoder.step(&tokens, &positions, &caches);
         let mut spans = Vec::new();
         let mut from = 0;
         for drawn in &self.batch.cohorts {
             spans.push(drawn.span(from, &self.sampling));
-            from += drawn.cohort.rows();
+            from += drawn.cache.rows();
         }
         let draws: Option<Vec<Tensor>> = self.batch.cohorts.iter().map(Drawn::draw).collect();
         let draws = draws.map(|draws| Tensor::cat(&draws, 0));
@@ -229,6 +251,7 @@ impl<'a> Rollout<'a> {
 
     /// Reads the chosen tokens (the step's one synchronisation) and says which rows go on.
     fn record(&mut self, names: &[(usize, usize)], chosen: &Chosen) -> Vec<bool> {
+        self.rows_decoded += names.len();
         let both = [chosen.ids.to_kind(Kind::Double), chosen.logprobs.to_kind(Kind::Double)];
         let mut values = vec![0.0; names.len() * 2];
         Tensor::cat(&both, 0).copy_data(&mut values, names.len() * 2);
@@ -278,15 +301,21 @@ impl<'a> Rollout<'a> {
     }
 }
 
+/// A bound on the positions of all tokens.
+fn farthest(requests: &[Request<'_>], sampling: &Sampling) -> i64 {
+    let prompt = requests.iter().map(|r| r.prompt.next_position).max().unwrap_or(0);
+    prompt + sampling.max_new_tokens as i64
+}
+
 impl Drawn {
     /// The draws that decide the coming token.
     fn draw(&self) -> Option<Tensor> {
-        self.draws.as_ref().map(|draws| draws.select(1, self.cohort.filled()))
+        self.draws.as_ref().map(|draws| draws.select(1, self.cache.filled()))
     }
 
     fn span(&self, from: i64, sampling: &Sampling) -> Span<'_> {
-        let too_short = (self.cohort.filled() as usize) < sampling.min_new_tokens;
-        Span { from, rows: self.cohort.rows(), too_short, seen: self.seen.as_ref() }
+        let too_short = (self.cache.filled() as usize) < sampling.min_new_tokens;
+        Span { from, rows: self.cache.rows(), too_short, seen: self.seen.as_ref() }
     }
 }
 
@@ -295,7 +324,7 @@ impl Batch {
     fn mark(&mut self, ids: &Tensor) {
         let mut from = 0;
         for drawn in &mut self.cohorts {
-            let rows = drawn.cohort.rows();
+            let rows = drawn.cache.rows();
             if let Some(seen) = &mut drawn.seen {
                 let _ = seen.scatter_value_(1, &ids.narrow(0, from, rows).unsqueeze(1), 1);
             }
@@ -311,7 +340,7 @@ impl Batch {
         let mut from = 0;
         let mut kept: Vec<i64> = Vec::new();
         self.cohorts.retain_mut(|drawn| {
-            let rows = drawn.cohort.rows() as usize;
+            let rows = drawn.cache.rows() as usize;
             let flags = &alive[from..from + rows];
             let rows_kept: Vec<i64> = (0..rows).filter(|&row| flags[row]).map(|row| row as i64).collect();
             kept.extend(rows_kept.iter().map(|row| row + from as i64));
@@ -320,7 +349,7 @@ impl Batch {
                 return false;
             }
             if rows_kept.len() < rows {
-                drawn.cohort.keep(flags);
+                drawn.cache.keep(flags);
                 let pick =
                     |x: &Tensor| x.index_select(0, &Tensor::from_slice(&rows_kept).to_device(x.device()));
                 drawn.draws = drawn.draws.as_ref().map(pick);

@@ -13,14 +13,21 @@ struct World {
     params: Params,
     prompts: Vec<Prompt>,
     pictures: Vec<Vec<Patches>>,
+    /// Decode by tensor operations, as on a GPU.
+    by_tensors: bool,
 }
 
 fn special() -> SpecialTokens {
     SpecialTokens { end: vec![3, 4], pad: None, banned: vec![90, 91] }
 }
 
+/// Both ways of decoding.
+fn worlds() -> [World; 2] {
+    [false, true].map(|by_tensors| World { by_tensors, ..world(Kind::Float) })
+}
+
 /// Five prompts of different lengths and numbers of pictures.
-fn world() -> World {
+fn world(kind: Kind) -> World {
     let config = tiny_config();
     let grids = [(1, 4, 4), (1, 4, 6), (1, 10, 6), (1, 4, 4), (1, 2, 2)].map(|(t, h, w)| Grid { t, h, w });
     let mut prompts = Vec::new();
@@ -37,8 +44,8 @@ fn world() -> World {
         let picture = Patches { values: (0..values).map(wave).collect(), grid };
         pictures.push(if with_picture { vec![picture] } else { vec![] });
     }
-    let params = random_params(&config, 7, Kind::Float);
-    World { qwen: Qwen::new(config, Kind::Float, CPU), params, prompts, pictures }
+    let params = random_params(&config, 7, kind);
+    World { qwen: Qwen::new(config, kind, CPU), params, prompts, pictures, by_tensors: false }
 }
 
 impl World {
@@ -55,7 +62,13 @@ impl World {
 
     fn roll(&self, requests: &[Request<'_>], sampling: &Sampling, limits: Limits) -> Vec<Vec<Response>> {
         let key = DrawKey { seed: 11, ..DrawKey::default() };
-        let mut rollout = Rollout::new(&self.qwen, &self.params, requests, sampling, &special(), key, limits);
+        let (qwen, params) = (&self.qwen, &self.params);
+        let mut rollout = if self.by_tensors {
+            let decoder = Decoder::of_tensors(qwen, params, farthest(requests, sampling));
+            Rollout::by(decoder, requests, sampling, &special(), key, limits)
+        } else {
+            Rollout::new(qwen, params, requests, sampling, &special(), key, limits)
+        };
         while rollout.step() {}
         rollout.finish()
     }
@@ -63,9 +76,9 @@ impl World {
     /// Log-softmax `[tokens, vocabulary]` that decides each token of a response, by the full forward pass.
     fn distributions(&self, request: &Request<'_>, ids: &[u32]) -> (Tensor, Tensor) {
         let sample = PackedSample { prompt: request.prompt, completions: vec![ids] };
-        let packed = Packed::new(&[sample], Kind::Float, CPU);
+        let packed = Packed::new(&[sample], self.qwen.kind, CPU);
         let pixels =
-            pixel_values(&request.pictures, self.qwen.config.vision.patch_values(), Kind::Float, CPU);
+            pixel_values(&request.pictures, self.qwen.config.vision.patch_values(), self.qwen.kind, CPU);
         let images =
             self.qwen.encode(&self.params, &VisionBatch { grids: request.prompt.grids.clone() }, &pixels);
         let hidden = qwen::run(&self.qwen.text_chain(&packed), &self.params, &images);
@@ -88,19 +101,20 @@ fn sampling() -> Sampling {
 
 #[test]
 fn logprobs_are_those_of_the_full_forward_pass() {
-    let world = world();
-    let requests = world.requests(6);
-    let rolled = world.roll(&requests, &Sampling { temperature: 1.3, ..sampling() }, Limits::default());
-    let lengths: Vec<usize> = rolled.iter().flatten().map(|r| r.ids.len()).collect();
-    assert!(
-        lengths.iter().any(|&n| n < 12) && lengths.contains(&12),
-        "some end early, some do not: {lengths:?}"
-    );
-    for (request, responses) in requests.iter().zip(&rolled) {
-        for response in responses {
-            let scored = world.score(request, &response.ids);
-            for (a, b) in response.logprobs.iter().zip(&scored) {
-                assert!((a - b).abs() < 1e-4, "{} says {a}, scoring says {b}", request.id);
+    for world in worlds() {
+        let requests = world.requests(6);
+        let rolled = world.roll(&requests, &Sampling { temperature: 1.3, ..sampling() }, Limits::default());
+        let lengths: Vec<usize> = rolled.iter().flatten().map(|r| r.ids.len()).collect();
+        assert!(
+            lengths.iter().any(|&n| n < 12) && lengths.contains(&12),
+            "some end early, some do not: {lengths:?}"
+        );
+        for (request, responses) in requests.iter().zip(&rolled) {
+            for response in responses {
+                let scored = world.score(request, &response.ids);
+                for (a, b) in response.logprobs.iter().zip(&scored) {
+                    assert!((a - b).abs() < 1e-4, "{} says {a}, scoring says {b}", request.id);
+                }
             }
         }
     }
@@ -108,76 +122,98 @@ fn logprobs_are_those_of_the_full_forward_pass() {
 
 #[test]
 fn what_is_batched_together_changes_no_draw() {
-    let world = world();
-    let requests = world.requests(4);
-    let together = world.roll(&requests, &sampling(), Limits::default());
-    let crowded = world.roll(&requests, &sampling(), Limits { rows: 5, prefill_tokens: 16 });
-    let mut backwards = requests.clone();
-    backwards.reverse();
-    let mut reversed = world.roll(&backwards, &sampling(), Limits { rows: 9, prefill_tokens: 64 });
-    reversed.reverse();
-    let fewer = world.roll(&world.requests(2), &sampling(), Limits::default());
-    let ids = |rolled: &[Vec<Response>], take: usize| -> Vec<Vec<u32>> {
-        rolled.iter().flat_map(|r| r[..take].iter().map(|r| r.ids.clone())).collect()
-    };
-    assert_eq!(ids(&together, 4), ids(&crowded, 4));
-    assert_eq!(ids(&together, 4), ids(&reversed, 4));
-    assert_eq!(ids(&together, 2), ids(&fewer, 2));
+    for world in worlds() {
+        let requests = world.requests(4);
+        let together = world.roll(&requests, &sampling(), Limits::default());
+        let crowded = world.roll(&requests, &sampling(), Limits { rows: 5, prefill_tokens: 16 });
+        let mut backwards = requests.clone();
+        backwards.reverse();
+        let mut reversed = world.roll(&backwards, &sampling(), Limits { rows: 9, prefill_tokens: 64 });
+        reversed.reverse();
+        let fewer = world.roll(&world.requests(2), &sampling(), Limits::default());
+        let ids = |rolled: &[Vec<Response>], take: usize| -> Vec<Vec<u32>> {
+            rolled.iter().flat_map(|r| r[..take].iter().map(|r| r.ids.clone())).collect()
+        };
+        assert_eq!(ids(&together, 4), ids(&crowded, 4));
+        assert_eq!(ids(&together, 4), ids(&reversed, 4));
+        assert_eq!(ids(&together, 2), ids(&fewer, 2));
+    }
 }
 
 #[test]
 fn the_same_rollout_twice_has_the_same_bits() {
-    let world = world();
-    let requests = world.requests(4);
-    assert_eq!(
-        world.roll(&requests, &sampling(), Limits::default()),
-        world.roll(&requests, &sampling(), Limits::default())
-    );
+    for world in worlds() {
+        let requests = world.requests(4);
+        assert_eq!(
+            world.roll(&requests, &sampling(), Limits::default()),
+            world.roll(&requests, &sampling(), Limits::default())
+        );
+    }
 }
 
 #[test]
 fn responses_end_at_an_end_token_and_never_hold_a_placeholder() {
-    let world = world();
-    let rolled = world.roll(
-        &world.requests(8),
-        &Sampling { top_k: 0, temperature: 2.0, ..sampling() },
-        Limits::default(),
-    );
-    for response in rolled.iter().flatten() {
-        let (last, before) = response.ids.split_last().expect("never empty");
-        assert!(before.iter().all(|id| !special().end.contains(id)));
-        assert!(response.ids.len() == 12 || special().end.contains(last));
-        assert!(response.ids.iter().all(|id| !special().banned.contains(id)));
+    for world in worlds() {
+        let rolled = world.roll(
+            &world.requests(8),
+            &Sampling { top_k: 0, temperature: 2.0, ..sampling() },
+            Limits::default(),
+        );
+        for response in rolled.iter().flatten() {
+            let (last, before) = response.ids.split_last().expect("never empty");
+            assert!(before.iter().all(|id| !special().end.contains(id)));
+            assert!(response.ids.len() == 12 || special().end.contains(last));
+            assert!(response.ids.iter().all(|id| !special().banned.contains(id)));
+        }
     }
 }
 
 #[test]
 fn a_minimum_length_holds_back_the_end() {
-    let world = world();
-    let rolled =
-        world.roll(&world.requests(8), &Sampling { min_new_tokens: 12, ..sampling() }, Limits::default());
-    assert!(rolled.iter().flatten().all(|r| r.ids.len() == 12));
+    for world in worlds() {
+        let rolled =
+            world.roll(&world.requests(8), &Sampling { min_new_tokens: 12, ..sampling() }, Limits::default());
+        assert!(rolled.iter().flatten().all(|r| r.ids.len() == 12));
+    }
 }
 
 #[test]
 fn greedy_responses_are_the_most_likely_tokens_one_by_one() {
-    let world = world();
-    let requests = world.requests(1);
-    let greedy = Sampling { temperature: 0.0, max_new_tokens: 6, ..sampling() };
-    for (request, responses) in requests.iter().zip(world.roll(&requests, &greedy, Limits::default())) {
-        let ids = &responses[0].ids;
-        let (all, _) = world.distributions(request, ids);
-        let allowed = all.narrow(1, 0, 90).amax([1_i64].as_slice(), false);
-        let best = Vec::<f32>::try_from(allowed).expect("f32");
-        for (chosen, best) in world.score(request, ids).into_iter().zip(best) {
-            assert!(chosen > best - 1e-4, "{}: {chosen} where {best} was to be had", request.id);
+    for world in worlds() {
+        let requests = world.requests(1);
+        let greedy = Sampling { temperature: 0.0, max_new_tokens: 6, ..sampling() };
+        for (request, responses) in requests.iter().zip(world.roll(&requests, &greedy, Limits::default())) {
+            let ids = &responses[0].ids;
+            let (all, _) = world.distributions(request, ids);
+            let allowed = all.narrow(1, 0, 90).amax([1_i64].as_slice(), false);
+            let best = Vec::<f32>::try_from(allowed).expect("f32");
+            for (chosen, best) in world.score(request, ids).into_iter().zip(best) {
+                assert!(chosen > best - 1e-4, "{}: {chosen} where {best} was to be had", request.id);
+            }
         }
     }
 }
 
 #[test]
 fn a_rollout_of_nothing_is_done_at_once() {
-    let world = world();
-    assert!(world.roll(&[], &sampling(), Limits::default()).is_empty());
-    assert_eq!(world.roll(&world.requests(0), &sampling(), Limits::default()), vec![Vec::new(); 5]);
+    for world in worlds() {
+        assert!(world.roll(&[], &sampling(), Limits::default()).is_empty());
+        assert_eq!(world.roll(&world.requests(0), &sampling(), Limits::default()), vec![Vec::new(); 5]);
+    }
+}
+
+#[test]
+fn bf16_decoding_agrees_with_bf16_scoring() {
+    let world = world(Kind::BFloat16);
+    let requests = world.requests(4);
+    let rolled = world.roll(&requests, &sampling(), Limits::default());
+    let mut apart = Vec::new();
+    for (request, responses) in requests.iter().zip(&rolled) {
+        for response in responses {
+            let scored = world.score(request, &response.ids);
+            apart.extend(response.logprobs.iter().zip(scored).map(|(a, b)| (a - b).abs()));
+        }
+    }
+    let mean = apart.iter().sum::<f32>() / apart.len() as f32;
+    assert!(mean < 0.03, "{mean} apart on average");
 }

@@ -15,8 +15,10 @@ pub mod head;
 pub mod names;
 
 mod attention;
+mod cache;
 mod chat;
 mod cohort;
+mod cpu;
 mod decoder;
 mod draws;
 mod fields;

@@ -1,6 +1,8 @@
-//! From logits to tokens, on the device: filters in the order in which transformers applies them, then one draw.
+//! From logits to tokens: filters in the order in which transformers applies them, then one draw.
 
 use tch::{Device, Kind, Tensor};
+
+use crate::cpu;
 
 /// How tokens are chosen.
 #[derive(Clone, Debug, PartialEq)]
@@ -86,10 +88,12 @@ pub(crate) struct Chosen {
 /// What a row's scores go through besides [`Sampling`].
 #[derive(Debug)]
 pub(crate) struct Filters {
-    /// Never chosen, `[n]` i64.
-    pub(crate) banned: Tensor,
-    /// End tokens, `[n]` i64.
-    pub(crate) ends: Tensor,
+    /// Never chosen.
+    pub(crate) banned: Vec<u32>,
+    /// End tokens.
+    pub(crate) ends: Vec<u32>,
+    /// The same two on the device, i64.
+    uploaded: [Tensor; 2],
 }
 
 impl Filters {
@@ -98,7 +102,7 @@ impl Filters {
             let ids: Vec<i64> = ids.iter().map(|&id| i64::from(id)).collect();
             Tensor::from_slice(&ids).to_device(device)
         };
-        Self { banned: upload(banned), ends: upload(ends) }
+        Self { banned: banned.into(), ends: ends.into(), uploaded: [banned, ends].map(upload) }
     }
 }
 
@@ -113,8 +117,7 @@ pub(crate) struct Span<'a> {
     pub(crate) seen: Option<&'a Tensor>,
 }
 
-/// Chooses a token a row from `logits` `[rows, vocabulary]` (f32); `draws` `[rows]` (f64) decide where sampling is
-/// random.
+/// Chooses a token a row from `logits` `[rows, vocabulary]`; `draws` `[rows]` (f64) decide where sampling is random.
 pub(crate) fn choose(
     logits: &Tensor,
     sampling: &Sampling,
@@ -122,6 +125,21 @@ pub(crate) fn choose(
     spans: &[Span<'_>],
     draws: Option<&Tensor>,
 ) -> Chosen {
+    if logits.device() == Device::Cpu && matches!(logits.kind(), Kind::Float | Kind::BFloat16) {
+        return cpu::choose(&logits.contiguous(), sampling, filters, spans, draws);
+    }
+    choose_there(logits, sampling, filters, spans, draws)
+}
+
+/// As [`choose`], by tensor operations, on any device.
+fn choose_there(
+    logits: &Tensor,
+    sampling: &Sampling,
+    filters: &Filters,
+    spans: &[Span<'_>],
+    draws: Option<&Tensor>,
+) -> Chosen {
+    let logits = logits.to_kind(Kind::Float);
     let total = logits.logsumexp([-1_i64].as_slice(), true);
     let mut scores = logits.copy();
     for span in spans {
@@ -130,10 +148,10 @@ pub(crate) fn choose(
             rows.copy_(&penalised(&rows, seen, sampling.repetition_penalty));
         }
         if span.too_short {
-            let _ = rows.index_fill_(1, &filters.ends, f64::NEG_INFINITY);
+            let _ = rows.index_fill_(1, &filters.uploaded[1], f64::NEG_INFINITY);
         }
     }
-    let _ = scores.index_fill_(1, &filters.banned, f64::NEG_INFINITY);
+    let _ = scores.index_fill_(1, &filters.uploaded[0], f64::NEG_INFINITY);
     let ids = match draws {
         Some(draws) => draw(&scores, sampling, draws),
         None => scores.argmax(-1, true),

@@ -17,7 +17,14 @@ fn ids(
     draws: &[f64],
 ) -> Vec<i64> {
     let draws = sampling.is_random().then(|| Tensor::from_slice(draws));
-    Vec::<i64>::try_from(choose(logits, sampling, filters, spans, draws.as_ref()).ids).expect("i64")
+    let [here, there] = [choose, choose_there].map(|choose| {
+        let chosen = choose(logits, sampling, filters, spans, draws.as_ref());
+        let ids = Vec::<i64>::try_from(chosen.ids).expect("i64");
+        (ids, Vec::<f32>::try_from(chosen.logprobs).expect("f32"))
+    });
+    assert_eq!(here.0, there.0, "the CPU's own way and tensor operations choose alike");
+    assert!(here.1.iter().zip(&there.1).all(|(a, b)| (a - b).abs() < 1e-5), "{:?}, {:?}", here.1, there.1);
+    here.0
 }
 
 /// What 4,000 evenly spread draws give, as shares.

@@ -1,6 +1,7 @@
 //! `worker generate`: responses to requests.
 
 use std::path::PathBuf;
+use std::time::Instant;
 
 use model::{DrawKey, Limits, Prompt, Response, Rollout, Sampling};
 use serde::Serialize;
@@ -58,6 +59,19 @@ pub struct Args {
     /// Names the draws, with the request's id and the response's number.
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    /// Writes how long it took, from reading the first picture to the last token, as JSON: {"tokens", "rows" (decoded),
+    /// "seconds", "first_token_seconds", "peak_bytes" (resident)}.
+    #[arg(long)]
+    measure: Option<PathBuf>,
+}
+
+#[derive(Serialize)]
+struct Measure {
+    tokens: usize,
+    rows: usize,
+    seconds: f64,
+    first_token_seconds: f64,
+    peak_bytes: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -95,6 +109,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     }
     let requests = request::read(&args.input)?;
     let loaded = Loaded::open(&args.model, args.dtype.kind(), device)?;
+    let start = Instant::now();
     let prepared: Vec<(Prompt, Vec<Patches>)> =
         requests.iter().map(|request| loaded.prepare(request)).collect::<Result<_, _>>()?;
     let rollouts: Vec<model::Request<'_>> = requests
@@ -111,7 +126,17 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let special = &loaded.processor.special;
     let mut rollout =
         Rollout::new(&loaded.qwen, &loaded.params, &rollouts, &sampling, special, key, Limits::default());
-    while rollout.step() {}
+    let mut more = rollout.step();
+    let first_token_seconds = start.elapsed().as_secs_f64();
+    while more {
+        more = rollout.step();
+    }
+    if let Some(path) = &args.measure {
+        let (tokens, rows) = (rollout.tokens(), rollout.rows_decoded());
+        let seconds = start.elapsed().as_secs_f64();
+        let measure = Measure { tokens, rows, seconds, first_token_seconds, peak_bytes: peak_bytes() };
+        request::write_lines(path, &[measure])?;
+    }
     let lines = requests
         .iter()
         .zip(rollout.finish())
@@ -122,6 +147,13 @@ pub fn run(args: Args) -> Result<(), Failure> {
         })
         .collect::<Result<Vec<_>, Failure>>()?;
     request::write_lines(&args.output, &lines)
+}
+
+/// The most memory that was resident, where the system says it.
+fn peak_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.split_whitespace().next()?.parse::<u64>().ok()? << 10)
 }
 
 fn completion(loaded: &Loaded, response: Response) -> Result<Completion, Failure> {

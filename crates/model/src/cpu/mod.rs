@@ -1,0 +1,20 @@
+//! Decoding on the CPU, where a step is so short that every pass over memory and every call counts: products with
+//! weights packed once a rollout, one pass for each norm, one for all of attention, one for choosing the tokens.
+//!
+//! ```text
+//! tokens → Stack::step: (norm → q, k, v → attend → output + x → norm → gate · up → down + x) × layers → logits → choose
+//! ```
+
+mod attend;
+mod choose;
+mod cohort;
+mod element;
+mod lanes;
+mod layer;
+mod norm;
+mod products;
+mod shim;
+
+pub(crate) use choose::choose;
+pub(crate) use cohort::RowCohort;
+pub(crate) use layer::Stack;

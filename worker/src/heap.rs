@@ -1,0 +1,17 @@
+//! How the C library's allocator treats tensors.
+
+/// Keeps freed memory for the next tensor. By default glibc maps every large tensor anew and gives it back when it is
+/// freed, so that each step pays for clearing the same pages again: about a tenth of a CPU worker's time.
+pub fn keep_freed_memory() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        /// The largest values that `mallopt` takes are those of a C int.
+        const NEVER: libc::c_int = 1 << 30;
+        for (parameter, value) in
+            [(libc::M_MMAP_THRESHOLD, NEVER), (libc::M_TRIM_THRESHOLD, NEVER), (libc::M_TOP_PAD, 64 << 20)]
+        {
+            // SAFETY: called before any other thread exists; the parameters are the C library's own.
+            unsafe { libc::mallopt(parameter, value) };
+        }
+    }
+}
