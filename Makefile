@@ -10,8 +10,9 @@ endif
 LIBTORCH_LIB = $(or $(and $(LIBTORCH),$(LIBTORCH)/lib),$(shell $(CACHE)/venv/bin/python3 -c 'from importlib.util import find_spec; print(find_spec("torch").submodule_search_locations[0] + "/lib")'))
 BIN := $(CARGO_TARGET_DIR)/release
 DATA := runs/quickstart-data
+PYTHON := $(CACHE)/venv/bin/python3
 
-.PHONY: help setup build quickstart warmstart dataset test lint bench clean
+.PHONY: help setup build quickstart warmstart dataset test lint bench bench-rollout bench-preprocess clean
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
 
@@ -54,9 +55,14 @@ lint: setup-test
 	cargo clippy --release --workspace --all-targets -- -D warnings
 	cargo deny --log-level error check bans licenses sources
 
-## make bench        every claim of speed, as a ratio measured in one run
-bench: build setup-test
-	$(CACHE)/venv/bin/python3 tests/python/bench_generate.py $(BIN)/worker configs/quickstart/checkpoint
+## make bench        every claim of speed, as a ratio measured in one run (an idle machine, about an hour)
+bench: bench-rollout bench-preprocess
+## make bench-rollout     responses drawn, against transformers' generate
+bench-rollout: build setup-test
+	$(PYTHON) tests/python/bench_rollout.py $(BIN)/worker --cache $(CACHE)/bench-models
+## make bench-preprocess  pictures read and cut, against transformers' fast processor
+bench-preprocess: build setup-test
+	$(PYTHON) tests/python/bench_preprocess.py $(BIN)/worker configs/quickstart/checkpoint
 
 ## make clean        remove what builds and runs have made (not the Python environment)
 clean:

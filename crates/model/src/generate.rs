@@ -156,7 +156,7 @@ impl<'a> Rollout<'a> {
         self.responses.iter().flatten().map(|r| r.ids.len()).sum()
     }
 
-    /// Rows decoded so far, a prompt's last position counted once a response; no fewer than [`Self::tokens`].
+    /// Rows of logits so far, a prompt's last position counted once a response: what tokens were chosen from.
     #[must_use]
     pub fn rows_decoded(&self) -> usize {
         self.rows_decoded
@@ -204,6 +204,7 @@ impl<'a> Rollout<'a> {
         let responses = i64::from(requests[0].responses);
         let (logits, prompts) = self.decoder.prefill(&requests);
         let logits = logits.repeat_interleave_self_int(responses, 0, None);
+        self.rows_decoded += logits.size()[0] as usize;
         let capacity = (self.sampling.max_new_tokens as i64 - 1).max(1);
         let names: Vec<(usize, usize)> =
             which.iter().flat_map(|&r| (0..responses as usize).map(move |k| (r, k))).collect();
@@ -234,6 +235,7 @@ impl<'a> Rollout<'a> {
         }
         let caches: Vec<&Cache> = self.batch.cohorts.iter().map(|d| &d.cache).collect();
         let logits = self.decoder.step(&tokens, &positions, &caches);
+        self.rows_decoded += logits.size()[0] as usize;
         let mut spans = Vec::new();
         let mut from = 0;
         for drawn in &self.batch.cohorts {
@@ -251,7 +253,6 @@ impl<'a> Rollout<'a> {
 
     /// Reads the chosen tokens (the step's one synchronisation) and says which rows go on.
     fn record(&mut self, names: &[(usize, usize)], chosen: &Chosen) -> Vec<bool> {
-        self.rows_decoded += names.len();
         let both = [chosen.ids.to_kind(Kind::Double), chosen.logprobs.to_kind(Kind::Double)];
         let mut values = vec![0.0; names.len() * 2];
         Tensor::cat(&both, 0).copy_data(&mut values, names.len() * 2);

@@ -217,3 +217,66 @@ fn bf16_decoding_agrees_with_bf16_scoring() {
     let mean = apart.iter().sum::<f32>() / apart.len() as f32;
     assert!(mean < 0.03, "{mean} apart on average");
 }
+
+/// Where two rollouts of the same draws part, the draw lay on the border between two tokens: moved by no more than
+/// rounding moves probabilities, it gives the one or the other.
+#[test]
+fn texts_part_only_where_rounding_decides() {
+    let world = world(Kind::BFloat16);
+    let plain = Sampling { top_k: 0, max_new_tokens: 64, min_new_tokens: 64, ..Sampling::default() };
+    let requests = world.requests(12);
+    let together = world.roll(&requests, &plain, Limits::default());
+    let crowded = world.roll(&requests, &plain, Limits { rows: 7, prefill_tokens: 16 });
+    world.parted(&requests, &together, &crowded);
+    // The other way of decoding rounds elsewhere.
+    let other = World { by_tensors: true, ..world };
+    let requests = other.requests(12);
+    let parted = other.parted(&requests, &together, &other.roll(&requests, &plain, Limits::default()));
+    assert!(parted > 0, "two ways of rounding, and no text differs");
+}
+
+impl World {
+    /// Counts the responses that differ, each checked to do so by rounding.
+    fn parted(&self, requests: &[Request<'_>], a: &[Vec<Response>], b: &[Vec<Response>]) -> usize {
+        const ROUNDING: f64 = 0.05;
+        let key = DrawKey { seed: 11, ..DrawKey::default() };
+        let mut parted = 0;
+        for (request, (a, b)) in requests.iter().zip(a.iter().zip(b)) {
+            for (response, (a, b)) in (0..).zip(a.iter().zip(b)) {
+                let Some(place) = a.ids.iter().zip(&b.ids).position(|(a, b)| a != b) else { continue };
+                parted += 1;
+                let (all, _) = self.distributions(request, &a.ids[..=place]);
+                let mass = all.get(place as i64).exp().to_kind(Kind::Double);
+                let mut mass = Vec::<f64>::try_from(mass).expect("f64");
+                for id in special().banned.iter().chain(&special().end) {
+                    mass[*id as usize] = 0.0;
+                }
+                let total: f64 = mass.iter().sum();
+                let below = |id: u32| mass[..id as usize].iter().sum::<f64>() / total;
+                let draw = key.draws(request.id, response, place + 1)[place];
+                for id in [a.ids[place], b.ids[place]] {
+                    let (low, high) = (below(id) - ROUNDING, below(id + 1) + ROUNDING);
+                    assert!(low <= draw && draw <= high, "{draw} drew {id}, which has {low} to {high}");
+                }
+            }
+        }
+        parted
+    }
+}
+
+#[test]
+fn no_row_is_decoded_for_a_finished_response() {
+    for world in worlds() {
+        let requests = world.requests(8);
+        let endless = Sampling { top_k: 0, max_new_tokens: 200, min_new_tokens: 8, ..Sampling::default() };
+        let (qwen, params) = (&world.qwen, &world.params);
+        let limits = Limits { rows: 16, prefill_tokens: 64 };
+        let mut rollout =
+            Rollout::new(qwen, params, &requests, &endless, &special(), DrawKey::default(), limits);
+        while rollout.step() {}
+        let (rows, tokens) = (rollout.rows_decoded(), rollout.tokens());
+        let lengths: Vec<usize> = rollout.finish().iter().flatten().map(|r| r.ids.len()).collect();
+        assert!(lengths.iter().min() < lengths.iter().max(), "{lengths:?}");
+        assert!(rows as f64 <= 1.1 * tokens as f64, "{rows} rows for {tokens} tokens");
+    }
+}
