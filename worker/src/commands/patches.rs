@@ -1,13 +1,17 @@
 //! `worker patches`: pictures as the model takes them.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use model::{Config, Processor};
 use safetensors::tensor::{Dtype, TensorView};
-use vision::Patches;
+use serde::Serialize;
+use vision::{Grid, Patches};
 
 use super::request;
+use crate::ahead::ahead;
 use crate::failure::Failure;
 
 /// Arguments of `worker patches`.
@@ -22,6 +26,19 @@ pub struct Args {
     /// Safetensors: `pixel_values` [patches, channels·time·patch·patch] f32 and `image_grid_thw` [images, 3] i64.
     #[arg(long)]
     output: PathBuf,
+    /// Threads that decode, resize and cut; the machine's cores when absent.
+    #[arg(long)]
+    threads: Option<NonZeroUsize>,
+    /// JSON: {"images", "threads", "seconds"} from the first file's opening until all values lie in one array.
+    #[arg(long)]
+    timing: Option<PathBuf>,
+}
+
+#[derive(Serialize)]
+struct Timing {
+    images: usize,
+    threads: usize,
+    seconds: f64,
 }
 
 /// Decodes, resizes and cuts the pictures.
@@ -33,23 +50,47 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let config =
         Config::read(&args.model).map_err(|e| Failure::input(format!("{}: {e}", args.model.display())))?;
     let processor = Processor::read(&args.model, &config).map_err(Failure::input)?;
-    let pictures: Vec<Patches> = args
-        .images
-        .iter()
-        .map(|path| request::patches_of(path, &processor.patches))
-        .collect::<Result<_, _>>()?;
-    let values: Vec<u8> = pictures.iter().flat_map(|p| &p.values).flat_map(|v| v.to_le_bytes()).collect();
-    let grids: Vec<u8> = pictures
-        .iter()
-        .flat_map(|p| [p.grid.t, p.grid.h, p.grid.w])
-        .flat_map(|n| (n as i64).to_le_bytes())
-        .collect();
-    let patches: usize = pictures.iter().map(|p| p.grid.patches()).sum();
-    let width = config.vision.patch_values() as usize;
+    let threads =
+        args.threads.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
+    let cut = |path: &PathBuf| request::patches_of(path, &processor.patches);
+    let start = Instant::now();
+    let (values, grids) = ahead(threads, args.images.iter(), cut, |cut| gather(cut, args.images.len()))?;
+    let seconds = start.elapsed().as_secs_f64();
+    write(&args.output, &values, &grids, config.vision.patch_values() as usize)?;
+    match &args.timing {
+        Some(path) => request::write_lines(path, &[Timing { images: grids.len(), threads, seconds }]),
+        None => Ok(()),
+    }
+}
+
+/// All pictures' values in one array, and their grids.
+fn gather(
+    cut: &mut dyn Iterator<Item = Result<Patches, String>>,
+    images: usize,
+) -> Result<(Vec<f32>, Vec<Grid>), Failure> {
+    let (mut values, mut grids) = (Vec::new(), Vec::with_capacity(images));
+    for picture in cut {
+        let picture = picture.map_err(Failure::input)?;
+        if grids.is_empty() {
+            values.reserve(picture.values.len() * images);
+        }
+        values.extend_from_slice(&picture.values);
+        grids.push(picture.grid);
+    }
+    Ok((values, grids))
+}
+
+fn write(path: &Path, values: &[f32], grids: &[Grid], width: usize) -> Result<(), Failure> {
+    let mut bytes = vec![0; values.len() * 4];
+    for (bytes, value) in bytes.chunks_exact_mut(4).zip(values) {
+        bytes.copy_from_slice(&value.to_le_bytes());
+    }
+    let places: Vec<u8> =
+        grids.iter().flat_map(|g| [g.t, g.h, g.w]).flat_map(|n| (n as i64).to_le_bytes()).collect();
     let view = |dtype, shape: Vec<usize>, bytes| TensorView::new(dtype, shape, bytes).map_err(Failure::other);
     let tensors = BTreeMap::from([
-        ("pixel_values".to_owned(), view(Dtype::F32, vec![patches, width], &values)?),
-        ("image_grid_thw".to_owned(), view(Dtype::I64, vec![pictures.len(), 3], &grids)?),
+        ("pixel_values".to_owned(), view(Dtype::F32, vec![values.len() / width, width], &bytes)?),
+        ("image_grid_thw".to_owned(), view(Dtype::I64, vec![grids.len(), 3], &places)?),
     ]);
-    request::in_place(&args.output, |partial| checkpoint::write_tensors(partial, tensors).map(drop))
+    request::in_place(path, |partial| checkpoint::write_tensors(partial, tensors).map(drop))
 }
