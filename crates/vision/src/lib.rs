@@ -16,6 +16,7 @@ mod distort;
 mod encode;
 mod error;
 mod jpeg;
+mod pages;
 mod patches;
 mod random;
 mod resample;

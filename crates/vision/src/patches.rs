@@ -177,7 +177,7 @@ pub(crate) fn group(frames: &[Rgb], settings: &PatchSettings, values: &mut Vec<f
     let levels = normalised_levels(settings);
     // A patch of each frame, `[channels, patch, patch]`.
     let mut cut = vec![vec![0.0; 3 * patch * patch]; frames.len()];
-    values.reserve(grid.patches() * 3 * settings.temporal * patch * patch);
+    crate::pages::reserve(values, grid.patches() * 3 * settings.temporal * patch * patch);
     for (y, x) in places(grid, merge) {
         for (cut, frame) in cut.iter_mut().zip(&frames) {
             normalise(frame, (y * patch, x * patch), &levels, cut);

@@ -87,7 +87,7 @@ pub(crate) fn across(picture: &Rgb, width: usize) -> Vec<u8> {
     let mut row = vec![0; (picture.width() + taps.count) * 3 + 1];
     for (y, out) in out.chunks_exact_mut(width * 3).enumerate() {
         row[..picture.width() * 3].copy_from_slice(picture.row(y));
-        faster(RowAcross { row: &row, taps: &taps, out });
+        row_across(&row, &taps, out);
     }
     out
 }
@@ -99,97 +99,102 @@ pub(crate) fn down(picture: &Rgb, height: usize) -> Vec<u8> {
     let taps = Taps::new(picture.height(), height);
     for ((start, weights), out) in taps.each().zip(out.chunks_exact_mut(stride)) {
         let inside = &weights[..weights.len().min(picture.height() - start)];
-        faster(RowDown { rows: &picture.data()[start * stride..], weights: inside, out });
+        row_down(&picture.data()[start * stride..], inside, out);
     }
     out
 }
 
-/// Work whose loops the compiler vectorises.
-trait Loops {
-    fn run(self);
-}
-
 /// One row at another width.
-struct RowAcross<'a> {
-    row: &'a [u8],
-    taps: &'a Taps,
-    out: &'a mut [u8],
-}
-
-impl Loops for RowAcross<'_> {
-    #[inline(always)]
-    fn run(self) {
-        for ((start, weights), out) in self.taps.each().zip(self.out.chunks_exact_mut(3)) {
-            let pixels = &self.row[start * 3..start * 3 + weights.len() * 3 + 1];
-            let mut sum = [HALF; 4];
-            for (tap, &weight) in weights.iter().enumerate() {
-                let pixel = &pixels[tap * 3..tap * 3 + 4];
-                for (sum, &value) in sum.iter_mut().zip(pixel) {
-                    *sum += i32::from(value) * weight;
-                }
-            }
-            let [r, g, b, _] = sum.map(clip);
-            out.copy_from_slice(&[r, g, b]);
-        }
-    }
-}
-
-/// One row at another height: the weighted sum of `rows`.
-struct RowDown<'a> {
-    rows: &'a [u8],
-    weights: &'a [i32],
-    out: &'a mut [u8],
-}
-
-impl Loops for RowDown<'_> {
-    #[inline(always)]
-    fn run(self) {
-        let stride = self.out.len();
-        let mut tiles = self.out.chunks_exact_mut(TILE);
-        let mut at = 0;
-        for tile in tiles.by_ref() {
-            let mut sums = [HALF; TILE];
-            for (tap, &weight) in self.weights.iter().enumerate() {
-                let values = &self.rows[tap * stride + at..tap * stride + at + TILE];
-                for (sum, &value) in sums.iter_mut().zip(values) {
-                    *sum += i32::from(value) * weight;
-                }
-            }
-            for (out, sum) in tile.iter_mut().zip(sums) {
-                *out = clip(sum);
-            }
-            at += TILE;
-        }
-        for (x, out) in tiles.into_remainder().iter_mut().enumerate() {
-            let products = self.weights.iter().enumerate();
-            let sum = |sum, (tap, &weight): (usize, &i32)| {
-                sum + i32::from(self.rows[tap * stride + at + x]) * weight
-            };
-            *out = clip(products.fold(HALF, sum));
-        }
-    }
-}
-
-/// Runs with the widest vectors that the processor is known to have.
-fn faster(loops: impl Loops) {
+fn row_across(row: &[u8], taps: &Taps, out: &mut [u8]) {
     #[cfg(target_arch = "x86_64")]
     if std::arch::is_x86_feature_detected!("avx2") {
         // SAFETY: the processor has AVX2, which is all that the function asks for.
-        unsafe { with_avx2(loops) };
+        unsafe { row_across_avx2(row, taps, out) };
         return;
     }
-    loops.run();
+    row_across_plain(row, taps, out);
 }
 
+fn row_across_plain(row: &[u8], taps: &Taps, out: &mut [u8]) {
+    for ((start, weights), out) in taps.each().zip(out.chunks_exact_mut(3)) {
+        let mut sums = [HALF; 3];
+        for (pixel, &weight) in row[start * 3..].chunks_exact(3).zip(weights) {
+            for (sum, &value) in sums.iter_mut().zip(pixel) {
+                *sum += i32::from(value) * weight;
+            }
+        }
+        out.copy_from_slice(&sums.map(clip));
+    }
+}
+
+/// As [`row_across_plain`], a pixel's channels at once.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
-fn with_avx2(loops: impl Loops) {
-    loops.run();
+fn row_across_avx2(row: &[u8], taps: &Taps, out: &mut [u8]) {
+    use std::arch::x86_64::{
+        _mm_add_epi32, _mm_cvtepu8_epi32, _mm_cvtsi32_si128, _mm_cvtsi128_si32, _mm_mullo_epi32,
+        _mm_packs_epi32, _mm_packus_epi16, _mm_set1_epi32, _mm_srai_epi32,
+    };
+    for ((start, weights), out) in taps.each().zip(out.chunks_exact_mut(3)) {
+        let mut sums = _mm_set1_epi32(HALF);
+        // The fourth byte is the next pixel's, and falls away.
+        let pixels = row[start * 3..].windows(4).step_by(3);
+        for (pixel, &weight) in pixels.zip(weights) {
+            let pixel = i32::from_le_bytes([pixel[0], pixel[1], pixel[2], pixel[3]]);
+            let values = _mm_cvtepu8_epi32(_mm_cvtsi32_si128(pixel));
+            sums = _mm_add_epi32(sums, _mm_mullo_epi32(values, _mm_set1_epi32(weight)));
+        }
+        let words = _mm_packs_epi32(_mm_srai_epi32::<{ PRECISION as i32 }>(sums), sums);
+        let bytes = _mm_cvtsi128_si32(_mm_packus_epi16(words, words)).to_le_bytes();
+        out.copy_from_slice(&bytes[..3]);
+    }
+}
+
+/// One row at another height: the weighted sum of the first of `rows`.
+fn row_down(rows: &[u8], weights: &[i32], out: &mut [u8]) {
+    #[cfg(target_arch = "x86_64")]
+    if std::arch::is_x86_feature_detected!("avx2") {
+        // SAFETY: the processor has AVX2, which is all that the function asks for.
+        unsafe { row_down_avx2(rows, weights, out) };
+        return;
+    }
+    row_down_plain(rows, weights, out);
+}
+
+/// As [`row_down_plain`], which the compiler makes wider vectors of here.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn row_down_avx2(rows: &[u8], weights: &[i32], out: &mut [u8]) {
+    row_down_plain(rows, weights, out);
+}
+
+#[inline(always)]
+fn row_down_plain(rows: &[u8], weights: &[i32], out: &mut [u8]) {
+    let stride = out.len();
+    let mut tiles = out.chunks_exact_mut(TILE);
+    let mut at = 0;
+    for tile in tiles.by_ref() {
+        let mut sums = [HALF; TILE];
+        for (tap, &weight) in weights.iter().enumerate() {
+            let values = &rows[tap * stride + at..tap * stride + at + TILE];
+            for (sum, &value) in sums.iter_mut().zip(values) {
+                *sum += i32::from(value) * weight;
+            }
+        }
+        for (out, sum) in tile.iter_mut().zip(sums) {
+            *out = clip(sum);
+        }
+        at += TILE;
+    }
+    for (x, out) in tiles.into_remainder().iter_mut().enumerate() {
+        let values = weights.iter().enumerate().map(|(tap, &w)| i32::from(rows[tap * stride + at + x]) * w);
+        *out = clip(HALF + values.sum::<i32>());
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Loops, RowAcross, RowDown, Taps, across, down};
+    use super::{Taps, across, down, row_across_plain, row_down_plain};
     use crate::Rgb;
 
     /// Neighbouring values are unrelated, so that a wrong tap shows.
@@ -207,13 +212,13 @@ mod tests {
             let mut row = vec![0; to.0 * 3];
             let mut padded = picture.row(0).to_vec();
             padded.resize((from.0 + taps.count) * 3 + 1, 0);
-            RowAcross { row: &padded, taps: &taps, out: &mut row }.run();
+            row_across_plain(&padded, &taps, &mut row);
             assert_eq!(row, across(&picture, to.0)[..row.len()], "{from:?} to {to:?}");
             let taps = Taps::new(from.1, to.1);
             let (start, weights) = taps.each().next().expect("a row");
             let mut row = vec![0; from.0 * 3];
             let inside = &weights[..weights.len().min(from.1 - start)];
-            RowDown { rows: &picture.data()[start * row.len()..], weights: inside, out: &mut row }.run();
+            row_down_plain(&picture.data()[start * row.len()..], inside, &mut row);
             assert_eq!(row, down(&picture, to.1)[..row.len()], "{from:?} to {to:?}");
         }
     }
