@@ -8,7 +8,7 @@ use std::time::Instant;
 use model::{Config, Processor};
 use safetensors::tensor::{Dtype, TensorView};
 use serde::Serialize;
-use vision::{Grid, Patches};
+use vision::Patches;
 
 use super::request;
 use crate::ahead::ahead;
@@ -29,7 +29,8 @@ pub struct Args {
     /// Threads that decode, resize and cut; the machine's cores when absent.
     #[arg(long)]
     threads: Option<NonZeroUsize>,
-    /// JSON: {"images", "threads", "seconds"} from the first file's opening until all values lie in one array.
+    /// JSON: {"images", "threads", "seconds"} from the first file's opening until every picture's values lie in
+    /// memory, as the model takes them.
     #[arg(long)]
     timing: Option<PathBuf>,
 }
@@ -54,43 +55,29 @@ pub fn run(args: Args) -> Result<(), Failure> {
         args.threads.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
     let cut = |path: &PathBuf| request::patches_of(path, &processor.patches);
     let start = Instant::now();
-    let (values, grids) = ahead(threads, args.images.iter(), cut, |cut| gather(cut, args.images.len()))?;
+    let pictures: Vec<Patches> = ahead(threads, args.images.iter(), cut, |cut| cut.collect::<Result<_, _>>())
+        .map_err(Failure::input)?;
     let seconds = start.elapsed().as_secs_f64();
-    write(&args.output, &values, &grids, config.vision.patch_values() as usize)?;
+    write(&args.output, &pictures, config.vision.patch_values() as usize)?;
     match &args.timing {
-        Some(path) => request::write_lines(path, &[Timing { images: grids.len(), threads, seconds }]),
+        Some(path) => request::write_lines(path, &[Timing { images: pictures.len(), threads, seconds }]),
         None => Ok(()),
     }
 }
 
-/// All pictures' values in one array, and their grids.
-fn gather(
-    cut: &mut dyn Iterator<Item = Result<Patches, String>>,
-    images: usize,
-) -> Result<(Vec<f32>, Vec<Grid>), Failure> {
-    let (mut values, mut grids) = (Vec::new(), Vec::with_capacity(images));
-    for picture in cut {
-        let picture = picture.map_err(Failure::input)?;
-        if grids.is_empty() {
-            values.reserve(picture.values.len() * images);
-        }
-        values.extend_from_slice(&picture.values);
-        grids.push(picture.grid);
-    }
-    Ok((values, grids))
-}
-
-fn write(path: &Path, values: &[f32], grids: &[Grid], width: usize) -> Result<(), Failure> {
-    let mut bytes = vec![0; values.len() * 4];
-    for (bytes, value) in bytes.chunks_exact_mut(4).zip(values) {
+fn write(path: &Path, pictures: &[Patches], width: usize) -> Result<(), Failure> {
+    let count = pictures.iter().map(|p| p.values.len()).sum::<usize>();
+    let mut values = vec![0; count * 4];
+    let all = pictures.iter().flat_map(|p| &p.values);
+    for (bytes, value) in values.chunks_exact_mut(4).zip(all) {
         bytes.copy_from_slice(&value.to_le_bytes());
     }
-    let places: Vec<u8> =
-        grids.iter().flat_map(|g| [g.t, g.h, g.w]).flat_map(|n| (n as i64).to_le_bytes()).collect();
+    let grids = pictures.iter().flat_map(|p| [p.grid.t, p.grid.h, p.grid.w]);
+    let grids: Vec<u8> = grids.flat_map(|n| (n as i64).to_le_bytes()).collect();
     let view = |dtype, shape: Vec<usize>, bytes| TensorView::new(dtype, shape, bytes).map_err(Failure::other);
     let tensors = BTreeMap::from([
-        ("pixel_values".to_owned(), view(Dtype::F32, vec![values.len() / width, width], &bytes)?),
-        ("image_grid_thw".to_owned(), view(Dtype::I64, vec![grids.len(), 3], &places)?),
+        ("pixel_values".to_owned(), view(Dtype::F32, vec![count / width, width], &values)?),
+        ("image_grid_thw".to_owned(), view(Dtype::I64, vec![pictures.len(), 3], &grids)?),
     ]);
     request::in_place(path, |partial| checkpoint::write_tensors(partial, tensors).map(drop))
 }
