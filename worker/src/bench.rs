@@ -153,13 +153,7 @@ impl Bench {
         self.progress.enter("reading");
         let progress = self.progress.clone();
         let (inputs, trainer) = self.tools()?;
-        items
-            .into_iter()
-            .map(|item| {
-                progress.advance();
-                inputs.item(item, trainer.model()).map_err(Stopped::Input)
-            })
-            .collect()
+        inputs.items(items, trainer.model(), || progress.advance()).map_err(Stopped::Input)
     }
 
     /// Global counts as the trainer takes them.

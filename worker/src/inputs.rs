@@ -4,11 +4,12 @@ use std::path::Path;
 
 use model::{Processor, Prompt, Qwen, VisionBatch, pixel_values};
 use proto::v1::train_item::Target;
-use proto::v1::{AnswerTarget, Piece, Sample, TrainItem};
+use proto::v1::{AnswerTarget, DistortionTarget, Piece, PolicyTarget, Sample, TrainItem};
 use tch::{Device, Kind, Tensor};
 use train::{Completion, Item};
 use vision::{Augment, Grid, PatchSettings, Patches};
 
+use crate::ahead::{self, ahead};
 use crate::pictures::Pictures;
 
 /// Bytes of decoded pictures that a worker keeps.
@@ -30,10 +31,35 @@ pub struct Ready {
     pub pictures: Vec<Patches>,
 }
 
-impl Ready {
-    /// Patches of all pictures, `[patches, channels · time · patch · patch]` f32, on the CPU.
-    fn pixels(&self, model: &Qwen) -> Tensor {
-        pixels(&self.pictures, model)
+/// What an update trains on, as threads prepare it: without tensors.
+enum Draft {
+    Policy(Ready, PolicyTarget),
+    Answer(Ready, Vec<u32>, Vec<f64>),
+    Distortion(Vec<Patches>, DistortionTarget),
+}
+
+impl Draft {
+    fn item(self, model: &Qwen) -> Item {
+        match self {
+            Self::Policy(Ready { prompt, pictures }, policy) => {
+                let completions = policy.completions.into_iter().map(|c| Completion {
+                    ids: c.ids,
+                    advantage: c.advantage,
+                    old_logprobs: c.old_logprobs,
+                });
+                Item::Policy { pixels: pixels(&pictures, model), prompt, completions: completions.collect() }
+            }
+            Self::Answer(Ready { prompt, pictures }, ids, weights) => {
+                Item::Answer { pixels: pixels(&pictures, model), prompt, ids, weights }
+            }
+            Self::Distortion(pictures, label) => Item::Distortion {
+                picture: batch(&pictures),
+                pixels: pixels(&pictures, model),
+                kind: label.kind,
+                level: label.level,
+                quality: label.quality,
+            },
+        }
     }
 }
 
@@ -74,8 +100,8 @@ impl Inputs {
     ///
     /// # Errors
     /// If a picture cannot be read, or the prompt does not fit the model; the message names file or sample.
-    pub fn prompt(&mut self, sample: &Sample) -> Result<Ready, String> {
-        let pictures = self.patches(sample)?;
+    pub fn prompt(&self, sample: &Sample) -> Result<Ready, String> {
+        let pictures = self.pictures(sample)?;
         let grids: Vec<Grid> = pictures.iter().map(|p| p.grid).collect();
         let prompt = self
             .processor
@@ -84,52 +110,49 @@ impl Inputs {
         Ok(Ready { prompt, pictures })
     }
 
-    /// What an update trains on, tokenised.
+    /// What an update trains on, in order: pictures prepared by threads, tensors made by this one. Says each that is
+    /// done.
     ///
     /// # Errors
     /// If a picture cannot be read, or a target is missing or does not fit.
-    pub fn item(&mut self, item: TrainItem, model: &Qwen) -> Result<Item, String> {
+    pub fn items(
+        &self,
+        items: Vec<TrainItem>,
+        model: &Qwen,
+        mut done: impl FnMut(),
+    ) -> Result<Vec<Item>, String> {
+        ahead(
+            ahead::threads(),
+            items.into_iter(),
+            |item| self.draft(item),
+            |drafts| {
+                let items = drafts.map(|draft| {
+                    done();
+                    Ok(draft?.item(model))
+                });
+                items.collect()
+            },
+        )
+    }
+
+    fn draft(&self, item: TrainItem) -> Result<Draft, String> {
         let sample = item.sample.ok_or("an item without a sample")?;
         match item.target.ok_or_else(|| format!("sample {}: no target", sample.id))? {
-            Target::Policy(policy) => {
-                let ready = self.prompt(&sample)?;
-                let completions = policy.completions.into_iter().map(|c| Completion {
-                    ids: c.ids,
-                    advantage: c.advantage,
-                    old_logprobs: c.old_logprobs,
-                });
-                Ok(Item::Policy {
-                    pixels: ready.pixels(model),
-                    prompt: ready.prompt,
-                    completions: completions.collect(),
-                })
-            }
+            Target::Policy(policy) => Ok(Draft::Policy(self.prompt(&sample)?, policy)),
             Target::Answer(answer) => {
-                let ready = self.prompt(&sample)?;
                 let (ids, weights) =
                     self.answer(&answer).map_err(|e| format!("sample {}: {e}", sample.id))?;
-                Ok(Item::Answer { pixels: ready.pixels(model), prompt: ready.prompt, ids, weights })
+                Ok(Draft::Answer(self.prompt(&sample)?, ids, weights))
             }
-            Target::Distortion(label) => {
-                let pictures = self.patches(&sample)?;
-                let picture = VisionBatch { grids: pictures.iter().map(|p| p.grid).collect() };
-                let pixels = pixels(&pictures, model);
-                let (kind, level, quality) = (label.kind, label.level, label.quality);
-                Ok(Item::Distortion { picture, pixels, kind, level, quality })
-            }
+            Target::Distortion(label) => Ok(Draft::Distortion(self.pictures(&sample)?, label)),
         }
     }
 
-    /// A sample's pictures for the vision tower alone.
+    /// A sample's pictures.
     ///
     /// # Errors
     /// If one cannot be read.
-    pub fn vision(&mut self, sample: &Sample, model: &Qwen) -> Result<(VisionBatch, Tensor), String> {
-        let pictures = self.patches(sample)?;
-        Ok((VisionBatch { grids: pictures.iter().map(|p| p.grid).collect() }, pixels(&pictures, model)))
-    }
-
-    fn patches(&mut self, sample: &Sample) -> Result<Vec<Patches>, String> {
+    pub fn pictures(&self, sample: &Sample) -> Result<Vec<Patches>, String> {
         let mut patches = Vec::with_capacity(sample.images.len());
         for (number, path) in sample.images.iter().enumerate() {
             let picture = self.pictures.read(Path::new(path)).map_err(|e| e.to_string())?;
@@ -158,6 +181,16 @@ fn weight_at(pieces: &[Piece], place: usize) -> f64 {
         place < end
     });
     holder.or(pieces.last()).map_or(1.0, |piece| piece.weight)
+}
+
+/// Pictures for the vision tower: their grids, and their patches `[patches, channels · time · patch · patch]` f32 on
+/// the CPU.
+pub fn tower_input(pictures: &[Patches], model: &Qwen) -> (VisionBatch, Tensor) {
+    (batch(pictures), pixels(pictures, model))
+}
+
+fn batch(pictures: &[Patches]) -> VisionBatch {
+    VisionBatch { grids: pictures.iter().map(|p| p.grid).collect() }
 }
 
 fn pixels(pictures: &[Patches], model: &Qwen) -> Tensor {

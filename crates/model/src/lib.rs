@@ -3,7 +3,7 @@
 //! ```text
 //! config.json → Config ─┬→ Params::load(weights) ─────────────┐
 //! tokenizer, template ──┴→ Processor::prompt → Prompt ─┐      │
-//! pictures → vision::patches → pixel_values ───────────┤      ▼
+//! pictures, videos → vision → pixel_values ─────────────┤      ▼
 //!                      Packed [prompt][c1]…[cK] ───────┴→ Qwen::{vision,text}_chain → head::logprobs
 //!                                                     └→ Rollout::step … → responses
 //! ```
@@ -19,6 +19,7 @@ mod cache;
 mod chat;
 mod cohort;
 mod cpu;
+mod cutting;
 mod decoder;
 mod draws;
 mod fields;

@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value as Json;
 use tokenizers::Tokenizer;
-use vision::{Grid, PatchSettings};
+use vision::{Grid, PatchSettings, VideoSettings};
 
 use crate::chat::{Chat, Part};
 use crate::config::Config;
+use crate::cutting;
 use crate::mrope::Medium;
 use crate::prompt::{Prompt, PromptError};
 
@@ -63,6 +64,8 @@ pub struct Processor {
     config: Config,
     /// How pictures are resized and cut.
     pub patches: PatchSettings,
+    /// How videos are.
+    pub videos: VideoSettings,
     /// Ids with a meaning of their own.
     pub special: SpecialTokens,
 }
@@ -84,7 +87,8 @@ impl Processor {
         check_tokenizer(&tokenizer, config).map_err(|message| ProcessorError::File { path, message })?;
         Ok(Self {
             special: special_tokens(folder, &tokenizer, config)?,
-            patches: patch_settings(folder, config)?,
+            patches: cutting::pictures(folder, config)?,
+            videos: cutting::videos(folder, config)?,
             chat: Chat::read(folder)?,
             config: config.clone(),
             tokenizer,
@@ -221,32 +225,6 @@ fn special_tokens(
         message: format!("eos_token_id: expected token ids below {}", config.text.vocab),
     })?;
     Ok(SpecialTokens { end, pad: file.get("pad_token_id").and_then(id), banned })
-}
-
-/// `image_processor` of `processor_config.json`, else `preprocessor_config.json`.
-fn patch_settings(folder: &Path, config: &Config) -> Result<PatchSettings, ProcessorError> {
-    let (nested, flat) = (folder.join("processor_config.json"), folder.join("preprocessor_config.json"));
-    let within = if nested.exists() { json(&nested)?.get("image_processor").cloned() } else { None };
-    let (path, value) = match within {
-        Some(value) => (nested, value),
-        None => (flat.clone(), json(&flat)?),
-    };
-    let wrong = |message: String| ProcessorError::File { path: path.clone(), message };
-    let settings: PatchSettings = serde_json::from_value(value).map_err(|e| wrong(e.to_string()))?;
-    let vision = &config.vision;
-    for (name, found, field, expected) in [
-        ("patch_size", settings.patch, "patch_size", vision.patch),
-        ("temporal_patch_size", settings.temporal, "temporal_patch_size", vision.temporal_patch),
-        ("merge_size", settings.merge, "spatial_merge_size", vision.merge),
-        ("channels", 3, "in_channels", vision.channels),
-    ] {
-        if found as i64 != expected {
-            return Err(wrong(format!(
-                "{name} is {found}, config.json's vision_config.{field} is {expected}"
-            )));
-        }
-    }
-    Ok(settings)
 }
 
 #[cfg(test)]

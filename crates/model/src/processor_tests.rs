@@ -4,7 +4,7 @@ use serde_json::json;
 use std::fs;
 
 const TEMPLATE: &str = "{% for m in messages %}{% for c in m['content'] %}{% if c['type'] == 'image' %}<|image_pad|>\
-    {% else %}{{ c['text'] }}{% endif %}{% endfor %}{% endfor %}{% if add_generation_prompt %}|{% endif %}";
+    {% elif c['type'] == 'video' %}<|video_pad|>{% else %}{{ c['text'] }}{% endif %}{% endfor %}{% endfor %}{% if add_generation_prompt %}|{% endif %}";
 
 /// A tokenizer of single characters (a is 0, … z is 25, blank 26, `|` 27) with `special` beside them.
 fn tokenizer(special: &[(&str, u32)]) -> Json {
@@ -75,6 +75,41 @@ fn parts_keep_their_order() {
 }
 
 #[test]
+fn a_video_stands_for_as_many_placeholders_as_its_groups_of_frames_have_tokens() {
+    let processor = read(&folder()).expect("whole");
+    let text = |text: &str| Part::Text { text: text.to_owned() };
+    let video = Medium { grid: Grid { t: 2, h: 2, w: 4 }, seconds_per_group: Some(1.0) };
+    let parts = [text("a"), Part::Video, text("b"), Part::Image];
+    let prompt = processor.prompt_of(&parts, &[video, Grid { t: 1, h: 2, w: 2 }.into()]).expect("fits");
+    assert_eq!(prompt.ids, [0, 91, 91, 91, 91, 1, 90, 27]);
+    assert_eq!(prompt.slots, [1, 2, 3, 4, 6]);
+}
+
+#[test]
+fn a_template_without_a_place_for_videos_is_named_as_the_reason() {
+    let folder = folder();
+    write(&folder, "chat_template.json", &json!({"chat_template": "a"}));
+    let video = Medium { grid: Grid { t: 1, h: 2, w: 2 }, seconds_per_group: Some(1.0) };
+    let error = read(&folder).expect("whole").prompt_of(&[Part::Video], &[video]).expect_err("no place");
+    assert!(error.to_string().contains("1 pictures and videos were given"), "{error}");
+    assert!(error.to_string().contains("chat template"), "{error}");
+}
+
+#[test]
+fn video_settings_are_found_in_any_of_their_places() {
+    let folder = folder();
+    let least = || read(&folder).expect("whole").videos.frames.min_pixels;
+    let file = |pixels: usize| json!({"patch_size": 2, "min_pixels": pixels});
+    assert_eq!(least(), 16, "older checkpoints have one file for both");
+    write(&folder, "video_preprocessor_config.json", &file(40));
+    assert_eq!(least(), 40);
+    let both = json!({"image_processor": file(50), "video_processor": file(60)});
+    write(&folder, "processor_config.json", &both);
+    assert_eq!(least(), 60);
+    assert_eq!(read(&folder).expect("whole").patches.min_pixels, 50);
+}
+
+#[test]
 fn a_placeholder_in_the_text_is_an_error_and_not_a_picture() {
     let processor = read(&folder()).expect("whole");
     let error = processor.prompt(&[], "a<|image_pad|>").expect_err("no picture for it").to_string();
@@ -138,8 +173,16 @@ fn settings_that_contradict_the_model_are_refused() {
     let folder = folder();
     write(&folder, "preprocessor_config.json", &json!({"patch_size": 14}));
     assert!(refusal(&folder).contains("patch_size is 14, config.json's vision_config.patch_size is 2"));
-    write(&folder, "processor_config.json", &json!({"image_processor": {"patch_size": 2}}));
+    let both = json!({"image_processor": {"patch_size": 2}, "video_processor": {"patch_size": 2}});
+    write(&folder, "processor_config.json", &both);
     assert!(read(&folder).is_ok(), "the newer file wins");
+    write(
+        &folder,
+        "processor_config.json",
+        &json!({"image_processor": {"patch_size": 2, "do_resize": false}}),
+    );
+    assert!(refusal(&folder).contains("processor_config.json: do_resize is false, expected true"));
+    write(&folder, "processor_config.json", &both);
     write(&folder, "generation_config.json", &json!({"eos_token_id": 96}));
     assert!(refusal(&folder).contains("eos_token_id: expected token ids below 96"));
 }

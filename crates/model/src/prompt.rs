@@ -30,7 +30,9 @@ pub enum PromptError {
         found: usize,
     },
     /// Placeholders beyond the last picture.
-    #[error("{run} placeholder tokens for a picture {number} that was not given")]
+    #[error(
+        "{run} placeholder tokens for a picture {number} that was not given: the text must not hold <|image_pad|> or <|video_pad|> itself"
+    )]
     PlaceholderWithoutMedium {
         /// Counted from 1.
         number: usize,
@@ -38,7 +40,9 @@ pub enum PromptError {
         run: usize,
     },
     /// Pictures beyond the last placeholder.
-    #[error("{media} pictures were given, the prompt has places for {placeholders}")]
+    #[error(
+        "{media} pictures and videos were given, the prompt has places for {placeholders}: the chat template leaves some out"
+    )]
     MediumWithoutPlaceholder {
         /// Pictures and videos given.
         media: usize,

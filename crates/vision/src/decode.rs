@@ -23,8 +23,10 @@ const MAX_BYTES: u64 = 2 << 30;
 pub fn decode(path: &Path) -> Result<Rgb, Error> {
     let name = path.display().to_string();
     let read = |e: std::io::Error| Error::Read { path: name.clone(), reason: e.to_string() };
-    let mut bytes = Vec::new();
-    let count = File::open(path).map_err(read)?.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(read)?;
+    let file = File::open(path).map_err(read)?;
+    let length = file.metadata().map_err(read)?.len().min(MAX_BYTES);
+    let mut bytes = Vec::with_capacity(length as usize + 1);
+    let count = file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(read)?;
     if count as u64 > MAX_BYTES {
         return Err(Error::Read { path: name, reason: format!("longer than {MAX_BYTES} bytes") });
     }

@@ -77,6 +77,25 @@ pub enum Error {
         /// The longer side over the shorter one.
         ratio: f64,
     },
+    /// A video without frames.
+    #[error("a video has no frames, expected at least one")]
+    NoFrames,
+    /// Frames of one video have one size.
+    #[error(
+        "{path}: the frame has {width}x{height} pixels, the video's first one {first_width}x{first_height}"
+    )]
+    FrameSize {
+        /// The frame's file.
+        path: String,
+        /// Pixels.
+        width: usize,
+        /// Pixels.
+        height: usize,
+        /// Of the first frame, pixels.
+        first_width: usize,
+        /// Of the first frame, pixels.
+        first_height: usize,
+    },
     /// A processor configuration that cannot cut a picture.
     #[error("patch settings: {0}")]
     Settings(String),

@@ -3,6 +3,7 @@
 //! ```text
 //! decode(path) → Rgb → [augment] → resize(smart_resize) → patches [grid, 3·2·14·14]
 //!                 └──→ Distortion::apply(level, seed) → Rgb → encode_png
+//! video(frames) → patches [grid, 3·2·14·14], two frames a patch
 //! ```
 //!
 //! Pixels are Pillow's: the published runs decoded and resized with it, and one 8-bit level on 1 % of the pixels
@@ -15,10 +16,13 @@ mod distort;
 mod encode;
 mod error;
 mod jpeg;
+mod pages;
 mod patches;
 mod random;
+mod resample;
 mod resize;
 mod rgb;
+mod video;
 
 pub use augment::{Augment, augment};
 pub use decode::{MAX_PIXELS, decode, decode_bytes};
@@ -29,3 +33,4 @@ pub use patches::{Grid, PatchSettings, Patches, patches};
 pub use random::Draws;
 pub use resize::{resize, smart_resize};
 pub use rgb::Rgb;
+pub use video::{VideoSettings, video};

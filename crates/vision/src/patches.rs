@@ -2,7 +2,8 @@
 
 use serde::Deserialize;
 
-use crate::{Error, Rgb, resize, smart_resize};
+use crate::resize::resized;
+use crate::{Error, Rgb, smart_resize};
 
 /// How many patches a picture has: times × rows × columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +28,7 @@ impl Grid {
     }
 }
 
-/// A picture as the vision tower takes it.
+/// A picture or video as the vision tower takes it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Patches {
     /// `[grid.patches(), 3 · temporal · patch · patch]`; patches of one merged token lie together.
@@ -66,7 +67,7 @@ impl Default for PatchSettings {
 /// The published files' names; `min_pixels` and `max_pixels` win over `size`, as transformers resolves them.
 #[derive(Deserialize)]
 #[serde(default)]
-struct RawSettings {
+pub(crate) struct RawSettings {
     patch_size: usize,
     temporal_patch_size: usize,
     merge_size: usize,
@@ -102,14 +103,21 @@ impl Default for RawSettings {
 
 impl From<RawSettings> for PatchSettings {
     fn from(raw: RawSettings) -> Self {
-        Self {
-            patch: raw.patch_size,
-            temporal: raw.temporal_patch_size,
-            merge: raw.merge_size,
-            min_pixels: raw.min_pixels.or(raw.size.shortest_edge).unwrap_or(3_136),
-            max_pixels: raw.max_pixels.or(raw.size.longest_edge).unwrap_or(12_845_056),
-            mean: raw.image_mean,
-            std: raw.image_std,
+        raw.within(3_136, 12_845_056)
+    }
+}
+
+impl RawSettings {
+    /// Resolved; the bounds are for a file that gives none.
+    pub(crate) fn within(self, min_pixels: usize, max_pixels: usize) -> PatchSettings {
+        PatchSettings {
+            patch: self.patch_size,
+            temporal: self.temporal_patch_size,
+            merge: self.merge_size,
+            min_pixels: self.min_pixels.or(self.size.shortest_edge).unwrap_or(min_pixels),
+            max_pixels: self.max_pixels.or(self.size.longest_edge).unwrap_or(max_pixels),
+            mean: self.image_mean,
+            std: self.image_std,
         }
     }
 }
@@ -151,32 +159,61 @@ impl PatchSettings {
 /// # Errors
 /// If the settings cannot be or the picture's aspect ratio is above 200.
 pub fn patches(picture: &Rgb, settings: &PatchSettings) -> Result<Patches, Error> {
-    let grid = settings.grid(picture.width(), picture.height())?;
+    let mut values = Vec::new();
+    let grid = group(std::slice::from_ref(picture), settings, &mut values)?;
+    Ok(Patches { values, grid })
+}
+
+/// Appends the patches of one group of frames of one size, `settings.temporal` or fewer: the last one is repeated.
+///
+/// # Errors
+/// As [`patches`].
+pub(crate) fn group(frames: &[Rgb], settings: &PatchSettings, values: &mut Vec<f32>) -> Result<Grid, Error> {
+    let first = frames.first().ok_or(Error::NoFrames)?;
+    let grid = settings.grid(first.width(), first.height())?;
     let (patch, merge) = (settings.patch, settings.merge);
-    let picture = resize(picture, grid.w * patch, grid.h * patch)?;
+    let frames: Vec<_> =
+        frames.iter().map(|f| resized(f, grid.w * patch, grid.h * patch)).collect::<Result<_, _>>()?;
     let levels = normalised_levels(settings);
-    let mut values = Vec::with_capacity(grid.patches() * 3 * settings.temporal * patch * patch);
-    for block_y in 0..grid.h / merge {
-        for block_x in 0..grid.w / merge {
-            for inner_y in 0..merge {
-                for inner_x in 0..merge {
-                    let (y, x) = ((block_y * merge + inner_y) * patch, (block_x * merge + inner_x) * patch);
-                    for (channel, levels) in levels.iter().enumerate() {
-                        let start = values.len();
-                        for row in y..y + patch {
-                            let row = &picture.row(row)[x * 3..(x + patch) * 3];
-                            values
-                                .extend(row.iter().skip(channel).step_by(3).map(|&v| levels[usize::from(v)]));
-                        }
-                        for _ in 1..settings.temporal {
-                            values.extend_from_within(start..start + patch * patch);
-                        }
-                    }
-                }
+    // A patch of each frame, `[channels, patch, patch]`.
+    let mut cut = vec![vec![0.0; 3 * patch * patch]; frames.len()];
+    crate::pages::reserve(values, grid.patches() * 3 * settings.temporal * patch * patch);
+    for (y, x) in places(grid, merge) {
+        for (cut, frame) in cut.iter_mut().zip(&frames) {
+            normalise(frame, (y * patch, x * patch), &levels, cut);
+        }
+        for channel in 0..3 {
+            let inside = channel * patch * patch..(channel + 1) * patch * patch;
+            for time in 0..settings.temporal {
+                values.extend_from_slice(&cut[time.min(cut.len() - 1)][inside.clone()]);
             }
         }
     }
-    Ok(Patches { values, grid })
+    Ok(grid)
+}
+
+/// Row and column of each patch; those of one merged token follow each other.
+fn places(grid: Grid, merge: usize) -> impl Iterator<Item = (usize, usize)> {
+    let pairs = |rows, columns| (0..rows).flat_map(move |y| (0..columns).map(move |x| (y, x)));
+    pairs(grid.h / merge, grid.w / merge)
+        .flat_map(move |(y, x)| pairs(merge, merge).map(move |(dy, dx)| (y * merge + dy, x * merge + dx)))
+}
+
+/// The square patch whose upper left pixel is (`y`, `x`), into `[channels, patch, patch]`.
+fn normalise(picture: &Rgb, (y, x): (usize, usize), levels: &[[f32; 256]; 3], cut: &mut [f32]) {
+    let (red, others) = cut.split_at_mut(cut.len() / 3);
+    let (green, blue) = others.split_at_mut(red.len());
+    let patch = red.len().isqrt();
+    let rows =
+        red.chunks_exact_mut(patch).zip(green.chunks_exact_mut(patch)).zip(blue.chunks_exact_mut(patch));
+    for (row, ((red, green), blue)) in rows.enumerate() {
+        let pixels = picture.row(y + row)[x * 3..(x + patch) * 3].chunks_exact(3);
+        for (pixel, ((red, green), blue)) in pixels.zip(red.iter_mut().zip(green).zip(blue)) {
+            *red = levels[0][usize::from(pixel[0])];
+            *green = levels[1][usize::from(pixel[1])];
+            *blue = levels[2][usize::from(pixel[2])];
+        }
+    }
 }
 
 /// What each 8-bit value becomes, by channel: scaled in f64, then centred and divided in f32, as the reference does.

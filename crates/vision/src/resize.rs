@@ -1,28 +1,42 @@
-//! Pillow's bicubic resampling, bit for bit, and the published processor's choice of size.
-//!
-//! Two passes over 8-bit values with 22-bit fixed-point weights and rounding after each pass (Pillow's `Resample.c`).
-//! Libraries with 16-bit weights are faster and differ in the last bit; so does the other order of the passes.
+//! Pictures at another size, and the published processor's choice of it.
 
+use std::borrow::Cow;
+
+use crate::resample::{across, down};
 use crate::rgb::check_size;
 use crate::{Error, Rgb};
-
-/// Fractional bits of a weight: 32 less 8 of the pixel and 2 for overshoot.
-const PRECISION: u32 = 32 - 8 - 2;
-
-/// Half the width of the cubic at scale 1, pixels.
-const SUPPORT: f64 = 2.0;
 
 /// The picture at `width` × `height`, as Pillow 13's `resize((width, height), Image.Resampling.BICUBIC)` gives it.
 ///
 /// # Errors
 /// If a side is zero or there are more than [`crate::MAX_PIXELS`] pixels.
 pub fn resize(picture: &Rgb, width: usize, height: usize) -> Result<Rgb, Error> {
+    resized(picture, width, height).map(Cow::into_owned)
+}
+
+/// As [`resize`], without a copy where the size is the same.
+///
+/// # Errors
+/// As [`resize`].
+pub(crate) fn resized(picture: &Rgb, width: usize, height: usize) -> Result<Cow<'_, Rgb>, Error> {
     check_size(width, height)?;
-    if rows_first((picture.width(), picture.height()), (width, height)) {
-        across(&down(picture, height)?, width)
-    } else {
-        down(&across(picture, width)?, height)
-    }
+    let wider = |picture: &Rgb| {
+        check_size(width, picture.height())?;
+        Rgb::new(width, picture.height(), across(picture, width))
+    };
+    let taller = |picture: &Rgb| {
+        check_size(picture.width(), height)?;
+        Rgb::new(picture.width(), height, down(picture, height))
+    };
+    Ok(match (picture.width() == width, picture.height() == height) {
+        (true, true) => Cow::Borrowed(picture),
+        (true, false) => Cow::Owned(taller(picture)?),
+        (false, true) => Cow::Owned(wider(picture)?),
+        (false, false) if rows_first((picture.width(), picture.height()), (width, height)) => {
+            Cow::Owned(wider(&taller(picture)?)?)
+        }
+        (false, false) => Cow::Owned(taller(&wider(picture)?)?),
+    })
 }
 
 /// Pillow 13 resamples the height first where it loses more than twice what the width loses (found by comparison over
@@ -30,97 +44,6 @@ pub fn resize(picture: &Rgb, width: usize, height: usize) -> Result<Rgb, Error> 
 fn rows_first((from_width, from_height): (usize, usize), (width, height): (usize, usize)) -> bool {
     let loss = |from: usize, to: usize| from as i64 - to as i64;
     height < from_height && loss(from_height, height) > 2 * loss(from_width, width)
-}
-
-/// What one output pixel is made of: `weights.len()` input pixels from `start` on.
-struct Taps {
-    start: usize,
-    weights: Vec<i32>,
-}
-
-/// The taps of each of `to` output pixels over `from` input pixels.
-fn taps(from: usize, to: usize) -> Vec<Taps> {
-    let scale = from as f64 / to as f64;
-    let widening = scale.max(1.0);
-    let support = SUPPORT * widening;
-    let step = 1.0 / widening;
-    (0..to)
-        .map(|out| {
-            let centre = (out as f64 + 0.5) * scale;
-            let start = (centre - support + 0.5).max(0.0) as usize;
-            let end = ((centre + support + 0.5) as usize).min(from);
-            let raw: Vec<f64> = (start..end).map(|x| cubic((x as f64 - centre + 0.5) * step)).collect();
-            let sum: f64 = raw.iter().sum();
-            let weights = raw.iter().map(|w| fixed(w / sum)).collect();
-            Taps { start, weights }
-        })
-        .collect()
-}
-
-/// The cubic convolution kernel with a = −0.5.
-fn cubic(x: f64) -> f64 {
-    const A: f64 = -0.5;
-    let x = x.abs();
-    if x < 1.0 {
-        ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0
-    } else if x < 2.0 {
-        (((x - 5.0) * x + 8.0) * x - 4.0) * A
-    } else {
-        0.0
-    }
-}
-
-fn fixed(weight: f64) -> i32 {
-    let scaled = weight * f64::from(1 << PRECISION);
-    (if weight < 0.0 { scaled - 0.5 } else { scaled + 0.5 }) as i32
-}
-
-fn clip(sum: i32) -> u8 {
-    (sum >> PRECISION).clamp(0, 255) as u8
-}
-
-const HALF: i32 = 1 << (PRECISION - 1);
-
-/// The picture at another width.
-fn across(picture: &Rgb, width: usize) -> Result<Rgb, Error> {
-    if width == picture.width() {
-        return Ok(picture.clone());
-    }
-    let taps = taps(picture.width(), width);
-    let mut out = Vec::with_capacity(width * 3 * picture.height());
-    for y in 0..picture.height() {
-        let row = picture.row(y);
-        for tap in &taps {
-            let mut sum = [HALF; 3];
-            for (pixel, &weight) in row[tap.start * 3..].chunks_exact(3).zip(&tap.weights) {
-                for (sum, &value) in sum.iter_mut().zip(pixel) {
-                    *sum += i32::from(value) * weight;
-                }
-            }
-            out.extend(sum.map(clip));
-        }
-    }
-    Rgb::new(width, picture.height(), out)
-}
-
-/// The picture at another height.
-fn down(picture: &Rgb, height: usize) -> Result<Rgb, Error> {
-    if height == picture.height() {
-        return Ok(picture.clone());
-    }
-    let stride = picture.width() * 3;
-    let mut out = Vec::with_capacity(height * stride);
-    let mut sums = vec![0; stride];
-    for tap in taps(picture.height(), height) {
-        sums.fill(HALF);
-        for (row, &weight) in picture.data()[tap.start * stride..].chunks_exact(stride).zip(&tap.weights) {
-            for (sum, &value) in sums.iter_mut().zip(row) {
-                *sum += i32::from(value) * weight;
-            }
-        }
-        out.extend(sums.iter().copied().map(clip));
-    }
-    Rgb::new(picture.width(), height, out)
 }
 
 /// The size (height, width) at which the model looks at a picture: multiples of `factor` near the picture's own sides,

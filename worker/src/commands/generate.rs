@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use model::{DrawKey, Limits, Prompt, Response, Rollout, Sampling};
+use model::{DrawKey, Limits, Response, Rollout, Sampling};
 use serde::Serialize;
-use vision::Patches;
 
-use super::request::{self, Dtype, Loaded};
+use super::request::{self, Dtype, Loaded, Request};
+use crate::ahead::{self, ahead};
 use crate::failure::Failure;
+use crate::inputs::Ready;
 
 /// Arguments of `worker generate`.
 #[derive(Debug, clap::Args)]
@@ -16,7 +17,8 @@ pub struct Args {
     /// A directory in Hugging Face layout.
     #[arg(long)]
     model: PathBuf,
-    /// JSON lines: {"id", "images": [path], "prompt"}.
+    /// JSON lines: {"id", "images": [path], "prompt"}, or {"id", "content"}: a list of {"type": "text", "text"},
+    /// {"type": "image", "image": path} and {"type": "video", "video": [frame paths], "fps": 2.0}.
     #[arg(long)]
     input: PathBuf,
     /// JSON lines: {"id", "completions": [{"text", "ids", "logprobs"}]}; log-probabilities are of the full softmax
@@ -29,7 +31,7 @@ pub struct Args {
     /// cpu, cuda or cuda:N.
     #[arg(long, default_value = "cpu")]
     device: String,
-    /// Compute threads; the machine's cores when absent.
+    /// Threads that compute, and that prepare pictures; the machine's cores when absent.
     #[arg(long)]
     threads: Option<u16>,
     /// Softmax temperature; 0 is greedy.
@@ -110,15 +112,17 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let requests = request::read(&args.input)?;
     let loaded = Loaded::open(&args.model, args.dtype.kind(), device)?;
     let start = Instant::now();
-    let prepared: Vec<(Prompt, Vec<Patches>)> =
-        requests.iter().map(|request| loaded.prepare(request)).collect::<Result<_, _>>()?;
+    let processor = &loaded.processor;
+    let prepare = |request: &Request| request.prepare(processor);
+    let prepared: Vec<Ready> =
+        ahead(ahead::threads(), requests.iter(), prepare, |ready| ready.collect::<Result<_, _>>())?;
     let rollouts: Vec<model::Request<'_>> = requests
         .iter()
         .zip(&prepared)
-        .map(|(request, (prompt, pictures))| model::Request {
+        .map(|(request, ready)| model::Request {
             id: &request.id,
-            prompt,
-            pictures: pictures.iter().collect(),
+            prompt: &ready.prompt,
+            pictures: ready.pictures.iter().collect(),
             responses: args.responses,
         })
         .collect();

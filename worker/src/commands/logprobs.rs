@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use model::{Packed, PackedSample, Params, VisionBatch, head, run as run_chain};
+use model::{Packed, PackedSample, Params, Processor, Qwen, VisionBatch, head, run as run_chain};
 use safetensors::tensor::{Dtype as Element, TensorView};
 use serde::Serialize;
 use tch::{Kind, Tensor, no_grad_guard};
 
 use super::request::{self, Dtype, Loaded, Request};
+use crate::ahead::{self, ahead};
 use crate::failure::Failure;
+use crate::inputs::Ready;
 
 /// Arguments of `worker logprobs`.
 #[derive(Debug, clap::Args)]
@@ -17,7 +19,9 @@ pub struct Args {
     /// A directory in Hugging Face layout.
     #[arg(long)]
     model: PathBuf,
-    /// JSON lines: {"id", "images": [path], "prompt", "completion"}.
+    /// JSON lines: {"id", "images": [path], "prompt", "completion"}, or with "content" in place of images and prompt:
+    /// a list of {"type": "text", "text"}, {"type": "image", "image": path} and {"type": "video", "video": [frame
+    /// paths], "fps": 2.0}.
     #[arg(long)]
     input: PathBuf,
     /// JSON lines: {"id", "prompt_tokens", "completion_ids", "logprobs"}.
@@ -29,7 +33,7 @@ pub struct Args {
     /// cpu, cuda or cuda:N.
     #[arg(long, default_value = "cpu")]
     device: String,
-    /// Compute threads; the machine's cores when absent.
+    /// Threads that compute, and that prepare pictures; the machine's cores when absent.
     #[arg(long)]
     threads: Option<u16>,
     /// Also writes d(mean of −log-probability of the first request's completion) / d(weight), f32.
@@ -59,46 +63,53 @@ pub fn run(args: Args) -> Result<(), Failure> {
         tch::set_num_threads(i32::from(threads.max(1)));
     }
     let requests = request::read(&args.input)?;
-    let mut loaded = Loaded::open(&args.model, args.dtype.kind(), device)?;
-    let mut lines = Vec::with_capacity(requests.len());
-    for (number, request) in requests.iter().enumerate() {
-        let gradients = args.gradients.as_deref().filter(|_| number == 0);
-        lines.push(score(&mut loaded, request, gradients)?);
-    }
+    let Loaded { qwen, mut params, processor } = Loaded::open(&args.model, args.dtype.kind(), device)?;
+    let prepare = |request: &Request| prepare(request, &processor);
+    let lines = ahead(ahead::threads(), requests.iter(), prepare, |ready| {
+        let scored = ready.enumerate().map(|(number, ready)| {
+            let gradients = args.gradients.as_deref().filter(|_| number == 0);
+            score(&qwen, &mut params, &requests[number], ready?, gradients)
+        });
+        scored.collect::<Result<Vec<_>, Failure>>()
+    })?;
     request::write_lines(&args.output, &lines)
 }
 
-fn score(loaded: &mut Loaded, request: &Request, gradients: Option<&Path>) -> Result<Line, Failure> {
-    let completion = request.completion.as_deref().ok_or_else(|| {
-        Failure::input(format!("request {}: expected a \"completion\" to score", request.id))
-    })?;
-    let (prompt, pictures) = loaded.prepare(request)?;
-    let completion_ids = loaded
-        .processor
-        .completion(completion)
-        .map_err(|e| Failure::input(format!("request {}: {e}", request.id)))?;
-    let context = loaded.qwen.config.text.max_positions as usize;
+/// The request's turn, and the tokens to score.
+fn prepare(request: &Request, processor: &Processor) -> Result<(Ready, Vec<u32>), Failure> {
+    let completion =
+        request.completion.as_deref().ok_or_else(|| request.wrong("expected a \"completion\" to score"))?;
+    let ids = processor.completion(completion).map_err(|e| request.wrong(e))?;
+    Ok((request.prepare(processor)?, ids))
+}
+
+fn score(
+    qwen: &Qwen,
+    params: &mut Params,
+    request: &Request,
+    (ready, completion_ids): (Ready, Vec<u32>),
+    gradients: Option<&Path>,
+) -> Result<Line, Failure> {
+    let Ready { prompt, pictures } = ready;
+    let context = qwen.config.text.max_positions as usize;
     let total = prompt.ids.len() + completion_ids.len();
     if total > context {
-        return Err(Failure::input(format!(
-            "request {}: prompt and completion have {total} tokens, the model's context is {context}",
-            request.id
-        )));
+        return Err(request
+            .wrong(format!("prompt and completion have {total} tokens, the model's context is {context}")));
     }
     if gradients.is_some() {
         let leaf = |(name, tensor): (String, Tensor)| (name, tensor.set_requires_grad(true));
-        loaded.params = std::mem::take(&mut loaded.params).into_iter().map(leaf).collect();
+        *params = std::mem::take(params).into_iter().map(leaf).collect();
     }
     let guard = gradients.is_none().then(no_grad_guard);
     let sample = PackedSample { prompt: &prompt, completions: vec![&completion_ids] };
-    let qwen = &loaded.qwen;
     let packed = Packed::new(&[sample], qwen.kind, qwen.device);
     let batch = VisionBatch { grids: prompt.grids.clone() };
-    let images = qwen.encode(&loaded.params, &batch, &loaded.pixels(&pictures));
-    let hidden = run_chain(&qwen.text_chain(&packed), &loaded.params, &images);
+    let images = qwen.encode(params, &batch, &request::pixels(&pictures, qwen));
+    let hidden = run_chain(&qwen.text_chain(&packed), params, &images);
     let targets = packed.targets();
     let rows = hidden.index_select(0, &targets.rows);
-    let weight = loaded.params.get(qwen.head_name());
+    let weight = params.get(qwen.head_name());
     let logprobs = match gradients {
         None => head::logprobs(&rows, weight, &targets.ids, CHUNK),
         Some(_) => head::chunk_logprobs(&rows, weight, &targets.ids),
@@ -106,9 +117,9 @@ fn score(loaded: &mut Loaded, request: &Request, gradients: Option<&Path>) -> Re
     drop(guard);
     if let Some(path) = gradients {
         (-logprobs.mean(Kind::Float)).backward();
-        write_gradients(&loaded.params, path)?;
+        write_gradients(params, path)?;
         let bare = |(name, tensor): (String, Tensor)| (name, tensor.detach());
-        loaded.params = std::mem::take(&mut loaded.params).into_iter().map(bare).collect();
+        *params = std::mem::take(params).into_iter().map(bare).collect();
     }
     let logprobs = Vec::<f32>::try_from(logprobs.to_device(tch::Device::Cpu)).map_err(Failure::other)?;
     Ok(Line { id: request.id.clone(), prompt_tokens: prompt.ids.len(), completion_ids, logprobs })

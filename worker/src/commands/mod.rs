@@ -1,5 +1,6 @@
 //! A file a subcommand.
 
+mod content;
 pub mod generate;
 pub mod init;
 pub mod logprobs;

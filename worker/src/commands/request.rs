@@ -1,27 +1,31 @@
 //! Request files and model directories, as the tools on one model take them.
 
+use std::fmt::Display;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use checkpoint::weights::WeightFiles;
-use model::{Config, Params, Processor, Prompt, Qwen, pixel_values};
-use serde::{Deserialize, Serialize};
+use model::{Config, Medium, Params, Processor, Qwen, pixel_values};
+use serde::Serialize;
+use serde_json::{Map, Value};
 use tch::{Device, Kind, Tensor};
-use vision::{Grid, Patches};
+use vision::Patches;
 
+use super::content::{self, Part};
 use crate::failure::Failure;
+use crate::inputs::Ready;
 
-/// One line of a request file: a user's turn, its images first, then its text.
-#[derive(Clone, Debug, Deserialize)]
+/// One line of a request file.
+#[derive(Clone, Debug)]
 pub(super) struct Request {
     pub(super) id: String,
-    #[serde(default)]
-    pub(super) images: Vec<PathBuf>,
-    pub(super) prompt: String,
+    /// The user's turn.
+    turn: Vec<Part>,
     /// What is scored; not used by generation.
-    #[serde(default)]
     pub(super) completion: Option<String>,
+    /// File and line.
+    place: String,
 }
 
 /// Reads JSON lines; an empty line is skipped.
@@ -30,12 +34,60 @@ pub(super) fn read(path: &Path) -> Result<Vec<Request>, Failure> {
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
     lines
         .map(|(number, line)| {
-            serde_json::from_str(line).map_err(|e| {
-                let place = format!("{}:{}", path.display(), number + 1);
-                Failure::input(format!("{place}: expected {{\"id\", \"images\", \"prompt\", …}}: {e}"))
-            })
+            let place = format!("{}:{}", path.display(), number + 1);
+            request(line, &place).map_err(|e| Failure::input(format!("{place}: {e}")))
         })
         .collect()
+}
+
+fn request(line: &str, place: &str) -> Result<Request, String> {
+    let fields: Map<String, Value> = serde_json::from_str(line)
+        .map_err(|e| format!("expected {{\"id\", \"images\", \"prompt\" or \"content\", …}}: {e}"))?;
+    let text = |name: &str| match fields.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text.clone())),
+        Some(other) => Err(format!("{name}: expected a string, got {other}")),
+    };
+    let id = text("id")?.ok_or("id: is missing, expected a string")?;
+    Ok(Request {
+        id,
+        turn: content::turn(&fields)?,
+        completion: text("completion")?,
+        place: place.to_owned(),
+    })
+}
+
+impl Request {
+    /// What is wrong with it, with where it stands.
+    pub(super) fn wrong(&self, message: impl Display) -> Failure {
+        Failure::input(format!("{}: request {}: {message}", self.place, self.id))
+    }
+
+    /// Its prompt, and its pictures and videos.
+    pub(super) fn prepare(&self, processor: &Processor) -> Result<Ready, Failure> {
+        let (mut parts, mut media, mut pictures) = (Vec::new(), Vec::new(), Vec::new());
+        for part in &self.turn {
+            let (part, medium) = match part {
+                Part::Text(text) => (model::Part::Text { text: text.clone() }, None),
+                Part::Image(path) => {
+                    let cut = patches_of(path, &processor.patches).map_err(|e| self.wrong(e))?;
+                    (model::Part::Image, Some((cut, None)))
+                }
+                Part::Video { frames, fps } => {
+                    let cut = vision::video(frames, &processor.videos).map_err(|e| self.wrong(e))?;
+                    let seconds = processor.videos.frames.temporal as f64 / fps;
+                    (model::Part::Video, Some((cut, Some(seconds))))
+                }
+            };
+            parts.push(part);
+            if let Some((cut, seconds_per_group)) = medium {
+                media.push(Medium { grid: cut.grid, seconds_per_group });
+                pictures.push(cut);
+            }
+        }
+        let prompt = processor.prompt_of(&parts, &media).map_err(|e| self.wrong(e))?;
+        Ok(Ready { prompt, pictures })
+    }
 }
 
 /// How the tools compute.
@@ -82,40 +134,25 @@ pub(super) struct Loaded {
 
 impl Loaded {
     pub(super) fn open(folder: &Path, kind: Kind, device: Device) -> Result<Self, Failure> {
-        let at = |e: &dyn std::fmt::Display| Failure::input(format!("{}: {e}", folder.display()));
+        let at = |e: &dyn Display| Failure::input(format!("{}: {e}", folder.display()));
         let config = Config::read(folder).map_err(|e| at(&e))?;
         let processor = Processor::read(folder, &config).map_err(Failure::input)?;
         let files = WeightFiles::open(folder).map_err(Failure::input)?;
         let params = Params::load(&config, &files, kind, device).map_err(|e| at(&e))?;
         Ok(Self { qwen: Qwen::new(config, kind, device), params, processor })
     }
+}
 
-    /// A request's prompt and pictures.
-    pub(super) fn prepare(&self, request: &Request) -> Result<(Prompt, Vec<Patches>), Failure> {
-        let pictures: Vec<Patches> = request
-            .images
-            .iter()
-            .map(|path| patches_of(path, &self.processor.patches))
-            .collect::<Result<_, _>>()?;
-        let grids: Vec<Grid> = pictures.iter().map(|p| p.grid).collect();
-        let prompt = self
-            .processor
-            .prompt(&grids, &request.prompt)
-            .map_err(|e| Failure::input(format!("request {}: {e}", request.id)))?;
-        Ok((prompt, pictures))
-    }
-
-    /// Pixel values of pictures as the model takes them.
-    pub(super) fn pixels(&self, pictures: &[Patches]) -> Tensor {
-        let pictures: Vec<&Patches> = pictures.iter().collect();
-        pixel_values(&pictures, self.qwen.config.vision.patch_values(), self.qwen.kind, self.qwen.device)
-    }
+/// Pixel values of pictures as the model takes them.
+pub(super) fn pixels(pictures: &[Patches], qwen: &Qwen) -> Tensor {
+    let pictures: Vec<&Patches> = pictures.iter().collect();
+    pixel_values(&pictures, qwen.config.vision.patch_values(), qwen.kind, qwen.device)
 }
 
 /// A picture's file as patches.
-pub(super) fn patches_of(path: &Path, settings: &vision::PatchSettings) -> Result<Patches, Failure> {
-    let picture = vision::decode(path).map_err(Failure::input)?;
-    vision::patches(&picture, settings).map_err(|e| Failure::input(format!("{}: {e}", path.display())))
+pub(super) fn patches_of(path: &Path, settings: &vision::PatchSettings) -> Result<Patches, String> {
+    let picture = vision::decode(path).map_err(|e| e.to_string())?;
+    vision::patches(&picture, settings).map_err(|e| format!("{}: {e}", path.display()))
 }
 
 /// Writes JSON lines beside `path` and renames them into place: no half-written output.
@@ -129,14 +166,14 @@ pub(super) fn write_lines<T: Serialize>(path: &Path, lines: &[T]) -> Result<(), 
 }
 
 /// Lets `write` fill a file beside `path`, then renames it into place; a pipe or a device is written to as it is.
-pub(super) fn in_place<E: std::fmt::Display>(
+pub(super) fn in_place<E: Display>(
     path: &Path,
     write: impl FnOnce(&Path) -> Result<(), E>,
 ) -> Result<(), Failure> {
     let mut partial = path.as_os_str().to_owned();
     partial.push(".partial");
     let partial = PathBuf::from(partial);
-    let failed = |e: &dyn std::fmt::Display| {
+    let failed = |e: &dyn Display| {
         let _ = fs::remove_file(&partial);
         Failure::other(format!("{}: {e}", path.display()))
     };
