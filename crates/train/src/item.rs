@@ -16,6 +16,8 @@ pub struct Completion {
     pub advantage: f64,
     /// log π_old of each token; empty: this step's own forward pass, detached.
     pub old_logprobs: Vec<f32>,
+    /// log π_ref of each token; empty: the reference policy's own pass gives it.
+    pub reference_logprobs: Vec<f32>,
 }
 
 /// One training sample. `pixels` is f32 `[patches, channels · time · patch · patch]` of all its pictures in
@@ -146,12 +148,16 @@ impl Item {
 }
 
 fn completion_misfit(completion: &Completion, config: &Config) -> Option<String> {
-    let Completion { ids, advantage, old_logprobs } = completion;
+    let Completion { ids, advantage, old_logprobs, reference_logprobs } = completion;
     if !advantage.is_finite() {
         return Some(format!("advantage {advantage}, expected a finite number"));
     }
     if !old_logprobs.is_empty() && old_logprobs.len() != ids.len() {
         return Some(format!("{} old log-probabilities for {} tokens", old_logprobs.len(), ids.len()));
+    }
+    if !reference_logprobs.is_empty() && reference_logprobs.len() != ids.len() {
+        let given = reference_logprobs.len();
+        return Some(format!("{given} reference log-probabilities for {} tokens", ids.len()));
     }
     ids_misfit(ids, config)
 }

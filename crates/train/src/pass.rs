@@ -101,7 +101,8 @@ impl Pass<'_> {
         links.extend(self.model.text_chain(&packed));
         let targets = packed.targets();
 
-        let reference = self.reference.map(|params| {
+        let recorded = items.iter().flat_map(completions).all(|c| !c.reference_logprobs.is_empty());
+        let reference = self.reference.filter(|_| !recorded).map(|params| {
             let _guard = no_grad_guard();
             let hidden = run(&links, params, &input).index_select(0, &targets.rows);
             let weight = params.get(self.model.head_name());
@@ -143,19 +144,23 @@ impl Pass<'_> {
 
     fn policy_tokens(&self, items: &[Item], reference: Option<Tensor>) -> PolicyTokens {
         let (form, longest) = (self.stage.objective.loss, self.stage.rollout.max_new_tokens);
-        let (mut advantage, mut weight, mut old) = (Vec::new(), Vec::new(), Vec::new());
-        for Completion { ids, advantage: a, old_logprobs } in items.iter().flat_map(completions) {
+        let (mut advantage, mut weight) = (Vec::new(), Vec::new());
+        for Completion { ids, advantage: a, .. } in items.iter().flat_map(completions) {
             let w = self.counts.step.token_weight(form, ids.len() as u64, longest);
             advantage.extend(std::iter::repeat_n(*a as f32, ids.len()));
             weight.extend(std::iter::repeat_n(w as f32, ids.len()));
-            if old_logprobs.is_empty() {
-                old.extend(std::iter::repeat_n(f32::NAN, ids.len()));
-            } else {
-                old.extend_from_slice(old_logprobs);
-            }
         }
         let upload = |values: &[f32]| Tensor::from_slice(values).to_device(self.model.device);
-        PolicyTokens { advantage: upload(&advantage), weight: upload(&weight), old: upload(&old), reference }
+        let given = upload(&recorded(items, |c| &c.reference_logprobs));
+        PolicyTokens {
+            advantage: upload(&advantage),
+            weight: upload(&weight),
+            old: upload(&recorded(items, |c| &c.old_logprobs)),
+            reference: (self.stage.objective.beta != 0.0).then(|| match reference {
+                Some(own) => own.where_self(&given.isnan(), &given),
+                None => given,
+            }),
+        }
     }
 
     /// All pictures' patches in compute type.
@@ -180,6 +185,18 @@ fn completions(item: &Item) -> &[Completion] {
         Item::Policy { completions, .. } => completions,
         _ => &[],
     }
+}
+
+/// What is recorded of each token; not a number where nothing is.
+fn recorded(items: &[Item], of: impl Fn(&Completion) -> &Vec<f32>) -> Vec<f32> {
+    let mut values = Vec::new();
+    for completion in items.iter().flat_map(completions) {
+        match of(completion).as_slice() {
+            [] => values.extend(std::iter::repeat_n(f32::NAN, completion.ids.len())),
+            given => values.extend_from_slice(given),
+        }
+    }
+    values
 }
 
 fn answer_weights(item: &Item) -> &[f64] {
