@@ -2,7 +2,9 @@
 
 mod digest;
 mod export;
+mod header;
 mod manifest;
+mod pieces;
 mod publish;
 pub mod weights;
 

@@ -5,12 +5,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
 
 use memmap2::Mmap;
-use safetensors::SafeTensors;
 pub use safetensors::tensor::Dtype;
+
+use crate::header::{Entry, entries};
+use crate::pieces::Pieces;
 
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
@@ -58,6 +59,17 @@ pub struct View<'a> {
     pub shape: &'a [usize],
     /// Row-major, little-endian elements; not necessarily aligned.
     pub bytes: &'a [u8],
+    map: &'a Mmap,
+    start: usize,
+}
+
+impl<'a> View<'a> {
+    /// The bytes in pieces of whole elements, one after the other. A piece's pages are given back once the next one
+    /// is asked for, so that copying a tensor of any size takes little memory besides the copy.
+    #[must_use]
+    pub fn pieces(&self) -> Pieces<'a> {
+        Pieces::new(self.map, self.start..self.start + self.bytes.len())
+    }
 }
 
 /// All weights of a directory, by their names in the files.
@@ -75,13 +87,6 @@ struct Shard {
     entries: BTreeMap<String, Entry>,
 }
 
-#[derive(Debug)]
-struct Entry {
-    dtype: Dtype,
-    shape: Vec<usize>,
-    bytes: Range<usize>,
-}
-
 impl WeightFiles {
     /// Maps the weights of `folder` and checks every header.
     ///
@@ -89,11 +94,11 @@ impl WeightFiles {
     /// If there are no weights, a shard is missing or damaged, or the index and its shards disagree.
     pub fn open(folder: &Path) -> Result<Self, WeightError> {
         let single = folder.join(SINGLE);
-        if single.exists() {
+        if single.is_file() {
             return Self::open_file(&single);
         }
         let index = folder.join(INDEX);
-        if !index.exists() {
+        if !index.is_file() {
             return Err(WeightError::Missing(folder.to_owned()));
         }
         Self::open_shards(folder, &index)
@@ -148,7 +153,9 @@ impl WeightFiles {
     pub fn tensor(&self, name: &str) -> Option<View<'_>> {
         let shard = &self.shards[*self.places.get(name)?];
         let entry = shard.entries.get(name)?;
-        Some(View { dtype: entry.dtype, shape: &entry.shape, bytes: &shard.map[entry.bytes.clone()] })
+        let (map, range) = (&shard.map, entry.bytes.clone());
+        let start = range.start;
+        Some(View { dtype: entry.dtype, shape: &entry.shape, bytes: &map[range], map, start })
     }
 
     /// The file that the tensor called `name` lies in.
@@ -165,17 +172,8 @@ impl Shard {
         // SAFETY: the mapping is read-only and private to this process. Weight files are replaced whole (written
         // beside and renamed), never changed in place; one truncated while mapped ends the process by SIGBUS.
         let map = unsafe { Mmap::map(&file) }.map_err(read)?;
-        let header = |message: String| WeightError::Header { path: path.clone(), message };
-        let (length, metadata) = SafeTensors::read_metadata(&map).map_err(|e| header(e.to_string()))?;
-        let data = length + size_of::<u64>();
-        let mut entries = BTreeMap::new();
-        for (name, info) in metadata.tensors() {
-            let bytes = data + info.data_offsets.0..data + info.data_offsets.1;
-            if map.get(bytes.clone()).is_none() {
-                return Err(header(format!("tensor {name} lies outside the file")));
-            }
-            entries.insert(name, Entry { dtype: info.dtype, shape: info.shape.clone(), bytes });
-        }
+        let header = |message| WeightError::Header { path: path.clone(), message };
+        let entries = entries(&map).map_err(header)?;
         Ok(Self { path, map, entries })
     }
 }

@@ -47,23 +47,106 @@ fn shards_are_found_through_the_index() {
 }
 
 #[test]
-fn a_damaged_file_is_an_error_that_names_it() {
+fn a_damaged_file_is_named_with_what_is_wrong_in_it() {
     let whole = file(&format!("{{{}}}", entry("a", 0, 8)), &[0; 8]);
+    let said = |header: &str| file(header, &[0; 8]);
+    let two = |b: &str| said(&format!("{{{},{b}}}", entry("a", 0, 4)));
+    let shaped = |shape: &str, to: u64| {
+        said(&format!(r#"{{"a":{{"dtype":"F32","shape":[{shape}],"data_offsets":[0,{to}]}}}}"#))
+    };
     let lies = [
-        Vec::new(),
-        vec![0; 7],
-        whole[..whole.len() - 1].to_vec(),
-        [whole.clone(), vec![0]].concat(),
-        u64::MAX.to_le_bytes().to_vec(),
-        file(&format!("{{{}}}", entry("a", 4, 8)), &[0; 8]),
-        file(r#"{"a":{"dtype":"F32","shape":[4611686018427387904,4],"data_offsets":[0,8]}}"#, &[0; 8]),
-        file(r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[8,0]}}"#, &[0; 8]),
-        file(r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,18446744073709551615]}}"#, &[0; 8]),
-        file("{", &[0; 8]),
+        (Vec::new(), "it has 0 bytes, the length of its header alone takes 8"),
+        (vec![0; 7], "it has 7 bytes"),
+        (whole[..20].to_vec(), "its header is said to have 54 bytes, expected at most 12"),
+        (
+            u64::MAX.to_le_bytes().to_vec(),
+            "its header is said to have 18446744073709551615 bytes, expected at most 0",
+        ),
+        (whole[..whole.len() - 1].to_vec(), "tensor a ends at byte 8 of the data, of which there are 7"),
+        ([whole.clone(), vec![0]].concat(), "its tensors end at byte 8 of the data, of which there are 9"),
+        (said(&format!("{{{}}}", entry("a", 4, 8))), "tensor a begins at byte 4 of the data, expected 0"),
+        (
+            two(&entry("b", 0, 8)),
+            "tensor b begins at byte 0 of the data, expected 4: neither gap nor overlap",
+        ),
+        (two(&entry("b", 4, 12)), "tensor b ends at byte 12 of the data, of which there are 8"),
+        (shaped("3", 8), "tensor a of type F32 and shape [3] cannot lie at bytes 0 to 8 of the data"),
+        (shaped("4611686018427387904,4", 8), "tensor a of type F32 and shape"),
+        (shaped("2", u64::MAX), "cannot lie at bytes 0 to 18446744073709551615"),
+        (
+            said(
+                r#"{"a":{"dtype":"U8","shape":[18446744073709551615],"data_offsets":[0,18446744073709551615]}}"#,
+            ),
+            "tensor a",
+        ),
+        (said(r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[8,0]}}"#), "tensor a begins at byte 8"),
+        (
+            said(r#"{"a":{"dtype":"F32","shape":[-2],"data_offsets":[0,8]}}"#),
+            "its header does not describe tensors",
+        ),
+        (
+            said(r#"{"a":{"dtype":"F33","shape":[2],"data_offsets":[0,8]}}"#),
+            "its header does not describe tensors",
+        ),
+        (said(&format!("{{{}}}", entry("a\\nb", 0, 8))), "is no name of a tensor"),
+        (said("{"), "its header does not describe tensors"),
+        (said(&"[".repeat(100_000)), "its header does not describe tensors"),
+        (
+            said(&format!(r#"{{"__metadata__":{}}}"#, "[".repeat(100_000))),
+            "its header does not describe tensors",
+        ),
     ];
-    for bytes in lies {
+    for (bytes, expected) in lies {
         let message = error(&[(SINGLE, bytes)]);
-        assert!(message.contains("model.safetensors: not a whole safetensors file"), "{message}");
+        assert!(message.contains("model.safetensors: not a whole safetensors file: "), "{message}");
+        assert!(message.contains(expected), "{message}\n{expected}");
+    }
+}
+
+#[test]
+fn no_bytes_make_the_reader_panic() {
+    let header = format!("{{{},{}}}", entry("a", 0, 8), entry("b", 8, 12));
+    let whole = file(&header, &[7; 12]);
+    for place in 0..whole.len() {
+        for value in [0, 1, b'"', b'9', b'{', 0x7f, 0xff] {
+            let mut damaged = whole.clone();
+            damaged[place] = value;
+            let _ = entries(&damaged);
+            let _ = entries(&damaged[..place]);
+        }
+    }
+}
+
+#[test]
+fn pieces_are_the_whole_tensor_also_after_their_pages_were_given_back() {
+    let bytes: Vec<u8> = (0..40_000_008_u32).map(|i| (i % 251) as u8).collect();
+    let folder = folder(&[(SINGLE, file(&format!("{{{}}}", entry("a", 0, bytes.len())), &bytes))]);
+    let weights = WeightFiles::open(folder.path()).unwrap();
+    let view = weights.tensor("a").unwrap();
+    let pieces: Vec<&[u8]> = view.pieces().collect();
+    assert_eq!(pieces.iter().map(|piece| piece.len()).collect::<Vec<_>>(), [16 << 20, 16 << 20, 6_445_576]);
+    assert!(pieces.concat() == bytes && view.bytes == bytes);
+}
+
+#[test]
+fn a_shard_may_be_a_link_to_a_file_elsewhere() {
+    let elsewhere = folder(&[("blob", file(&format!("{{{}}}", entry("a", 0, 4)), &[1; 4]))]);
+    let folder = folder(&[(INDEX, br#"{"weight_map":{"a":"x.safetensors"}}"#.to_vec())]);
+    std::os::unix::fs::symlink(elsewhere.path().join("blob"), folder.path().join("x.safetensors")).unwrap();
+    assert_eq!(WeightFiles::open(folder.path()).unwrap().tensor("a").unwrap().bytes, [1; 4]);
+}
+
+#[test]
+fn an_index_that_is_none_says_so() {
+    let deep = format!(r#"{{"weight_map":{}}}"#, "[".repeat(100_000));
+    for (index, expected) in [
+        (deep.as_str(), "no weight index"),
+        ("", "no weight index"),
+        ("{\"weight_map\":{\"a\":7}}", "no weight index"),
+        ("{\"weight_map\":{}}", "weight_map lists no tensor"),
+    ] {
+        let message = error(&[(INDEX, index.as_bytes().to_vec())]);
+        assert!(message.contains(&format!("model.safetensors.index.json: {expected}")), "{message}");
     }
 }
 

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use minijinja::syntax::SyntaxConfig;
-use minijinja::{Environment, Error, ErrorKind, Value, context};
+use minijinja::{Environment, Error, ErrorKind, State, Value, context};
+use minijinja_contrib::pycompat::unknown_method_callback;
 use serde_json::Value as Json;
 
 use crate::processor::ProcessorError;
@@ -45,6 +46,9 @@ pub(crate) struct Chat {
 
 const NAME: &str = "chat template";
 
+/// What a template may spend: an instruction or 64 bytes cost 1. A thousand times what a published one needs.
+const FUEL: u64 = 1_000_000;
+
 impl Chat {
     /// The template of `folder`: `chat_template.jinja`, else `chat_template.json`, else `tokenizer_config.json`.
     pub(crate) fn read(folder: &Path) -> Result<Self, ProcessorError> {
@@ -71,7 +75,8 @@ impl Chat {
         let mut engine = Environment::new();
         let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
         engine.set_syntax(syntax.map_err(|e| ProcessorError::Template(e.to_string()))?);
-        engine.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        engine.set_fuel(Some(FUEL));
+        engine.set_unknown_method_callback(python_method);
         let refuse = |message: String| -> Result<Value, Error> {
             Err(Error::new(ErrorKind::InvalidOperation, message))
         };
@@ -88,6 +93,20 @@ impl Chat {
         template
             .render(context! { messages => messages, add_generation_prompt => true })
             .map_err(|e| ProcessorError::Template(e.to_string()))
+    }
+}
+
+/// A method of Python's. Those whose result can be far longer than what they are given are the engine's own filters,
+/// which pay before they work; `format` has no such filter and no use in a chat template.
+fn python_method(state: &mut State, value: &Value, method: &str, args: &[Value]) -> Result<Value, Error> {
+    let text = value.as_str().is_some();
+    match (method, args) {
+        ("replace", _) if text => state.apply_filter("replace", &[&[value.clone()], args].concat()),
+        ("join", [parts]) if text => state.apply_filter("join", &[parts.clone(), value.clone()]),
+        ("format", _) if text => {
+            Err(Error::new(ErrorKind::UnknownMethod, "format is not among the methods of a text"))
+        }
+        _ => unknown_method_callback(state, value, method, args),
     }
 }
 
@@ -122,5 +141,43 @@ mod tests {
         let chat = Chat::compile("{{ raise_exception('no pictures here') }}".to_owned()).expect("compiles");
         let error = chat.render(&[]).expect_err("refused").to_string();
         assert!(error.contains("no pictures here"), "{error}");
+    }
+
+    #[test]
+    fn a_template_without_end_or_measure_is_refused() {
+        let long = "{% set n = 'x' * 1000000 %}";
+        for source in [
+            "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+            "{% set n = namespace(s='x') %}{% for i in range(60) %}{% set n.s = n.s ~ n.s %}{% endfor %}{{ n.s }}",
+            "{% macro m() %}{{ m() }}{{ m() }}{% endmacro %}{{ m() }}",
+            "{% for i in range(99999) %}{{ 'x' * 100000 }}{% endfor %}",
+            "{{ ([0] * 1000000000000)|length }}",
+            "{{ 'x' * 1000000000000 }}",
+            "{{ '%1000000000000d' % 7 }}",
+            "{{ '{:>1000000000000}'.format(7) }}",
+            "{{ n.replace('x', n) }}",
+            "{{ n.join(n) }}",
+        ] {
+            let source = format!("{long}{source}");
+            let chat = Chat::compile(source.clone()).expect("compiles");
+            let said = chat.render(&[]).expect_err(&source).to_string();
+            assert!(said.starts_with("chat template: ") && said.len() < 500, "{source}: {said}");
+        }
+    }
+
+    #[test]
+    fn a_template_nested_too_deeply_is_refused() {
+        for source in ["{{ ".to_owned() + &"[".repeat(100_000), "{% if a %}".repeat(100_000)] {
+            assert!(Chat::compile(source).is_err());
+        }
+    }
+
+    #[test]
+    fn a_long_prompt_is_no_attack() {
+        let source =
+            "{% for c in messages[0]['content'] %}{{ c['text'].replace('<image>', '').strip() }}{% endfor %}";
+        let chat = Chat::compile(source.to_owned()).expect("compiles");
+        let text = "word ".repeat(1_000_000);
+        assert_eq!(chat.render(&[Part::Text { text: text.clone() }]).expect("renders"), text.trim());
     }
 }

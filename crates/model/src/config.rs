@@ -160,22 +160,30 @@ impl Config {
             );
             return Err(wrong("vision_config.out_hidden_size", message));
         }
-        let token = |name: &str, default: u32| -> Result<u32, ConfigError> {
-            let id = top.token(name)?.unwrap_or(default);
-            if i64::from(id) < text.vocab {
-                return Ok(id);
-            }
-            Err(wrong(name, format!("{id} is outside the vocabulary of {} tokens", text.vocab)))
+        let token = |name: &str, default: u32| {
+            in_vocabulary(&top, name, top.token(name)?.unwrap_or(default), text.vocab)
         };
+        let image_token = token("image_token_id", 151_655)?;
+        let video_token = token("video_token_id", 151_656)?;
+        if image_token == video_token {
+            return Err(wrong("video_token_id", format!("{video_token} is the image_token_id too")));
+        }
         Ok(Self {
-            image_token: token("image_token_id", 151_655)?,
-            video_token: token("video_token_id", 151_656)?,
+            image_token,
+            video_token,
             tied: top.flag("tie_word_embeddings")? || text_fields.flag("tie_word_embeddings")?,
             dtype: dtype(&top, text_fields)?,
             text,
             vision,
         })
     }
+}
+
+fn in_vocabulary(fields: &Fields<'_>, name: &str, id: u32, vocab: i64) -> Result<u32, ConfigError> {
+    if i64::from(id) < vocab {
+        return Ok(id);
+    }
+    Err(wrong(fields.path(name), format!("{id} is outside the vocabulary of {vocab} tokens")))
 }
 
 fn text(fields: &Fields<'_>) -> Result<TextConfig, ConfigError> {
@@ -222,8 +230,10 @@ fn text(fields: &Fields<'_>) -> Result<TextConfig, ConfigError> {
     if theta <= 0.0 {
         return Err(wrong(fields.path("rope_theta"), format!("expected more than 0, got {theta}")));
     }
+    let vocab = fields.size("vocab_size", 152_064)?;
+    let pad_token = fields.token("pad_token_id")?;
     Ok(TextConfig {
-        vocab: fields.size("vocab_size", 152_064)?,
+        vocab,
         hidden,
         intermediate: fields.size("intermediate_size", 29_568)?,
         layers: fields.count("num_hidden_layers", 80)?,
@@ -233,7 +243,7 @@ fn text(fields: &Fields<'_>) -> Result<TextConfig, ConfigError> {
         norm_eps: fields.number("rms_norm_eps")?.unwrap_or(1e-5),
         rope_theta: theta,
         mrope_section,
-        pad_token: fields.token("pad_token_id")?,
+        pad_token: pad_token.map(|id| in_vocabulary(fields, "pad_token_id", id, vocab)).transpose()?,
     })
 }
 
@@ -245,16 +255,20 @@ fn vision(fields: &Fields<'_>) -> Result<VisionConfig, ConfigError> {
         return Err(wrong(fields.path("num_heads"), message));
     }
     silu(fields)?;
-    let channels = if fields.has("in_channels") { "in_channels" } else { "in_chans" };
+    let channels = fields.size("in_channels", fields.size("in_chans", 3)?)?;
+    if fields.size("in_chans", channels)? != channels {
+        let message = format!("differs from in_channels, {channels}: they are two names of one number");
+        return Err(wrong(fields.path("in_chans"), message));
+    }
     let config = VisionConfig {
         depth: fields.count("depth", 32)?,
         hidden,
         intermediate: fields.size("intermediate_size", 3420)?,
         heads,
-        channels: fields.size(channels, 3)?,
-        patch: fields.count("patch_size", 14)?,
-        temporal_patch: fields.count("temporal_patch_size", 2)?,
-        merge: fields.count("spatial_merge_size", 2)?,
+        channels,
+        patch: fields.side("patch_size", 14)?,
+        temporal_patch: fields.side("temporal_patch_size", 2)?,
+        merge: fields.side("spatial_merge_size", 2)?,
         window: fields.size("window_size", 112)?,
         full_attention: fields.sizes("fullatt_block_indexes", &[7, 15, 23, 31])?,
         out_hidden: fields.size("out_hidden_size", 3584)?,
@@ -322,73 +336,5 @@ impl VisionConfig {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-    use super::*;
-    use serde_json::json;
-
-    fn published_3b() -> Value {
-        json!({"hidden_size": 2048, "intermediate_size": 11008, "num_hidden_layers": 36, "num_attention_heads": 16,
-            "num_key_value_heads": 2, "vocab_size": 151936, "max_position_embeddings": 128000, "rms_norm_eps": 1e-6,
-            "model_type": "qwen2_5_vl", "tie_word_embeddings": true, "torch_dtype": "bfloat16", "rope_theta": 1e6,
-            "use_sliding_window": false, "sliding_window": 32768,
-            "rope_scaling": {"type": "mrope", "mrope_section": [16, 24, 24]},
-            "vision_config": {"depth": 32, "hidden_size": 1280, "intermediate_size": 3420, "num_heads": 16,
-                "in_chans": 3, "out_hidden_size": 2048, "tokens_per_second": 2, "fullatt_block_indexes": [7, 15, 23, 31]}})
-    }
-
-    fn read(value: &Value) -> Result<Config, ConfigError> {
-        Config::from_json(value.as_object().unwrap())
-    }
-
-    #[test]
-    fn flat_and_nested_layouts_say_the_same() {
-        let flat = published_3b();
-        let mut text = flat.as_object().unwrap().clone();
-        let vision = text.remove("vision_config").unwrap();
-        let rope = json!({"rope_type": "default", "type": "mrope", "mrope_section": [16, 24, 24], "rope_theta": 1e6});
-        text.remove("rope_scaling");
-        text.remove("rope_theta");
-        text.insert("rope_parameters".into(), rope);
-        text.insert("model_type".into(), json!("qwen2_5_vl_text"));
-        let nested = json!({"model_type": "qwen2_5_vl", "text_config": text, "vision_config": vision, "dtype": "bfloat16"});
-        assert_eq!(read(&flat).unwrap(), read(&nested).unwrap());
-    }
-
-    #[test]
-    fn absent_fields_take_the_class_defaults_of_transformers() {
-        let config = read(&json!({"vision_config": {"out_hidden_size": 8192}})).unwrap();
-        assert_eq!((config.text.layers, config.text.kv_heads, config.text.norm_eps), (80, 8, 1e-5));
-        assert_eq!((config.vision.hidden, config.vision.tokens_per_second), (3584, 4.0));
-        assert!(!config.tied && config.dtype.is_none());
-    }
-
-    #[test]
-    fn a_contradiction_names_its_field() {
-        let cases = [
-            ("num_attention_heads", json!(17), "num_attention_heads"),
-            ("num_key_value_heads", json!(3), "num_key_value_heads"),
-            (
-                "rope_scaling",
-                json!({"type": "mrope", "mrope_section": [16, 24]}),
-                "rope_scaling.mrope_section",
-            ),
-            ("rope_scaling", json!({"type": "yarn", "factor": 4}), "rope_scaling.type"),
-            ("hidden_size", json!("2048"), "hidden_size"),
-            ("vocab_size", json!(-1), "vocab_size"),
-            ("num_hidden_layers", json!(1_000_000_000_000_u64), "num_hidden_layers"),
-            ("image_token_id", json!(151_936), "image_token_id"),
-            (
-                "vision_config",
-                json!({"hidden_size": 1280, "out_hidden_size": 2049}),
-                "vision_config.out_hidden_size",
-            ),
-        ];
-        for (key, value, field) in cases {
-            let mut config = published_3b();
-            config[key] = value;
-            let message = read(&config).unwrap_err().to_string();
-            assert!(message.starts_with(&format!("config.json: {field}: ")), "{message}");
-        }
-    }
-}
+#[path = "config_tests.rs"]
+mod tests;

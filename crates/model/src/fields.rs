@@ -6,8 +6,10 @@ use crate::config::ConfigError;
 
 /// No published size comes near; a larger one is a mistake or an attack.
 const MAX_SIZE: i64 = 1 << 24;
-/// Likewise for layers, patch sides and the like.
+/// Likewise for layers.
 const MAX_COUNT: i64 = 1 << 10;
+/// Likewise for a patch's extents, which multiply.
+const MAX_SIDE: i64 = 1 << 6;
 
 /// An object within `config.json` and where it lies.
 pub(crate) struct Fields<'a> {
@@ -26,10 +28,6 @@ impl<'a> Fields<'a> {
 
     pub(crate) fn path(&self, name: &str) -> String {
         if self.at.is_empty() { name.to_owned() } else { format!("{}.{name}", self.at) }
-    }
-
-    pub(crate) fn has(&self, name: &str) -> bool {
-        self.get(name).is_some()
     }
 
     pub(crate) fn is_null(&self, name: &str) -> bool {
@@ -97,6 +95,10 @@ impl<'a> Fields<'a> {
 
     pub(crate) fn count(&self, name: &str, default: i64) -> Result<i64, ConfigError> {
         self.between(name, default, 1, MAX_COUNT)
+    }
+
+    pub(crate) fn side(&self, name: &str, default: i64) -> Result<i64, ConfigError> {
+        self.between(name, default, 1, MAX_SIDE)
     }
 
     fn between(&self, name: &str, default: i64, low: i64, high: i64) -> Result<i64, ConfigError> {

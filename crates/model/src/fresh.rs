@@ -22,6 +22,9 @@ pub enum PatchFilters {
     Cosine,
 }
 
+/// Most parameters of fresh weights: 16 GB of f32.
+const MOST: f64 = 4e9;
+
 /// A weight's shape and its values, row by row.
 pub type Fresh = (Vec<i64>, Vec<f32>);
 
@@ -29,10 +32,19 @@ pub type Fresh = (Vec<i64>, Vec<f32>);
 /// they end a residual branch; embeddings N(0, 0.05²); norms 1; biases 0.
 ///
 /// # Errors
-/// If cosine filters are asked for and the tower's shapes do not take them: a message that says which.
+/// If there are more of them than are drawn in memory, or cosine filters are asked for and the tower's shapes do not
+/// take them: a message that says which.
 pub fn weights(config: &Config, seed: u64, filters: PatchFilters) -> Result<BTreeMap<String, Fresh>, String> {
     let mut all: BTreeMap<String, Fresh> = BTreeMap::new();
-    for (name, shape) in expected(config) {
+    let shapes = expected(config);
+    let count: f64 =
+        shapes.values().map(|shape| shape.iter().map(|&side| side as f64).product::<f64>()).sum();
+    if count > MOST {
+        return Err(format!(
+            "config.json describes {count:.3e} parameters, fresh weights are drawn in memory: expected at most {MOST:.0e}"
+        ));
+    }
+    for (name, shape) in shapes {
         let values = Normal::of(seed, &name).matrix(&shape, deviation(&name, &shape));
         all.insert(name, (shape, values));
     }
@@ -190,6 +202,17 @@ mod tests {
         assert!(mean.abs() < 0.02 && (variance.sqrt() - 0.5).abs() < 0.02, "{mean} {variance}");
         assert_ne!(draws, Normal::of(1, "b").matrix(&[100, 100], Some(0.5)));
         assert_eq!(draws, Normal::of(1, "a").matrix(&[100, 100], Some(0.5)));
+    }
+
+    #[test]
+    fn more_weights_than_fit_in_memory_are_refused_before_they_are_drawn() {
+        let mut config = crate::testing::tiny_config();
+        (config.text.hidden, config.text.vocab) = (1 << 24, 1 << 24);
+        let said = weights(&config, 1, PatchFilters::Random).expect_err("petabytes");
+        assert!(
+            said.starts_with("config.json describes 1.970e15 parameters") && said.contains("at most 4e9"),
+            "{said}"
+        );
     }
 
     #[test]

@@ -38,7 +38,8 @@ impl Params {
         Self::default()
     }
 
-    /// Loads all weights of the model that `config` describes as `kind` onto `device`, one tensor at a time.
+    /// Loads all weights of the model that `config` describes as `kind` onto `device`, piece by piece: besides the
+    /// weights themselves it takes a few megabytes.
     ///
     /// # Errors
     /// If a tensor is missing, unexpected, misshapen or not floating-point, naming all such tensors at once; or if a
@@ -46,15 +47,20 @@ impl Params {
     pub fn load(config: &Config, files: &WeightFiles, kind: Kind, device: Device) -> Result<Self, LoadError> {
         let published = match_names(config, files)?;
         let mut params = Self::new();
+        let mut head = None;
         for (name, in_file) in published {
             let Some(view) = files.tensor(in_file) else { continue };
             let torch = |source| LoadError::Torch { name: name.clone(), source };
-            let tensor = tensor(&view, kind).and_then(|t| t.f_to_device(device)).map_err(torch)?;
+            if config.tied && name == HEAD {
+                head = Some(view);
+                continue;
+            }
+            let tensor = tensor(&view, kind, device).map_err(torch)?;
             params.insert(name, tensor);
         }
-        if config.tied
-            && let Some(head) = params.tensors.remove(HEAD)
-            && !params.get(EMBEDDING).equal(&head)
+        let torch = |source| LoadError::Torch { name: HEAD.to_owned(), source };
+        if let Some(head) = head
+            && !holds(params.get(EMBEDDING), &head).map_err(torch)?
         {
             let message =
                 format!("{HEAD} differs from {EMBEDDING}, and config.json says tie_word_embeddings");
@@ -178,11 +184,42 @@ fn kind_of(dtype: Dtype) -> Option<Kind> {
     }
 }
 
-/// Copies a mapped tensor and converts it.
-fn tensor(view: &View<'_>, kind: Kind) -> Result<Tensor, TchError> {
-    let from = kind_of(view.dtype).ok_or_else(|| TchError::Kind(format!("{:?}", view.dtype)))?;
+/// A mapped tensor's copy as `kind` on `device`.
+fn tensor(view: &View<'_>, kind: Kind, device: Device) -> Result<Tensor, TchError> {
     let shape: Vec<i64> = view.shape.iter().map(|&n| n as i64).collect();
-    Tensor::f_from_data_size(view.bytes, &shape, from)?.f_to_kind(kind)
+    let whole = Tensor::f_empty(shape, (kind, device))?;
+    let flat = whole.f_view([-1])?;
+    each_piece(view, |at, piece| {
+        flat.f_narrow(0, at, piece.numel() as i64)?.f_copy_(piece)?;
+        Ok(true)
+    })?;
+    Ok(whole)
+}
+
+/// Whether `whole` has the values of a mapped tensor, as its own kind.
+fn holds(whole: &Tensor, view: &View<'_>) -> Result<bool, TchError> {
+    let flat = whole.f_view([-1])?;
+    each_piece(view, |at, piece| {
+        let part = flat.f_narrow(0, at, piece.numel() as i64)?;
+        part.f_equal(&piece.f_to_device(part.device())?.f_to_kind(part.kind())?)
+    })
+}
+
+/// Hands out a mapped tensor's values, flat, piece by piece with their place, while `each` says so; whether all were.
+fn each_piece(
+    view: &View<'_>,
+    mut each: impl FnMut(i64, &Tensor) -> Result<bool, TchError>,
+) -> Result<bool, TchError> {
+    let kind = kind_of(view.dtype).ok_or_else(|| TchError::Kind(format!("{:?}", view.dtype)))?;
+    let mut at = 0;
+    for bytes in view.pieces() {
+        let count = (bytes.len() / kind.elt_size_in_bytes()) as i64;
+        if !each(at, &Tensor::f_from_data_size(bytes, &[count], kind)?)? {
+            return Ok(false);
+        }
+        at += count;
+    }
+    Ok(true)
 }
 
 #[cfg(test)]

@@ -105,3 +105,54 @@ fn halves_of_both_kinds_keep_their_values() {
         assert_eq!(params.get(name).double_value(&[0]), 1.5, "{name}");
     }
 }
+
+/// The same numbers in every type that files have, whatever type they are loaded as.
+#[test]
+fn f32_f16_and_bf16_files_give_the_same_numbers() {
+    let kept = |dtype: Dtype, value: f32| match dtype {
+        Dtype::F32 => value.to_le_bytes().to_vec(),
+        Dtype::BF16 => ((value.to_bits() >> 16) as u16).to_le_bytes().to_vec(),
+        _ => f16_bits(value).to_le_bytes().to_vec(),
+    };
+    for dtype in [Dtype::F32, Dtype::F16, Dtype::BF16] {
+        let mut all = stored();
+        for (number, (_, entry)) in all.iter_mut().enumerate() {
+            let count = entry.1.iter().product();
+            *entry = (dtype, entry.1.clone(), kept(dtype, number as f32).repeat(count));
+        }
+        for kind in [Kind::Float, Kind::BFloat16] {
+            let params = load(&all, kind).expect("fits");
+            for (number, (name, tensor)) in params.iter().enumerate() {
+                let (least, most) = (tensor.min().double_value(&[]), tensor.max().double_value(&[]));
+                assert_eq!((least, most, tensor.kind()), (number as f64, number as f64, kind), "{name}");
+            }
+        }
+    }
+}
+
+/// Of a whole number below 2048.
+fn f16_bits(value: f32) -> u16 {
+    if value == 0.0 {
+        return 0;
+    }
+    let exponent = (value.to_bits() >> 23) as i32 - 127 + 15;
+    (exponent as u16) << 10 | ((value.to_bits() >> 13) & 0x3ff) as u16
+}
+
+#[test]
+fn a_tensor_longer_than_a_piece_is_whole() {
+    // 18 MB of bf16: a piece of 16 MB and a rest.
+    let bytes: Vec<u8> = (0..9_000_000_u32).flat_map(|i| (0x3f80 + (i % 97) as u16).to_le_bytes()).collect();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("model.safetensors");
+    let view = TensorView::new(Dtype::BF16, vec![3000, 3000], &bytes).expect("a whole tensor");
+    write_tensors(&path, BTreeMap::from([("a".to_owned(), view)])).expect("writable");
+    let files = WeightFiles::open_file(&path).expect("readable");
+    let view = files.tensor("a").expect("there");
+    let direct = Tensor::from_data_size(&bytes, &[3000, 3000], Kind::BFloat16);
+    let copy = tensor(&view, Kind::Float, Device::Cpu).expect("a copy");
+    assert!(copy.equal(&direct.to_kind(Kind::Float)));
+    assert!(holds(&direct, &view).expect("comparable"));
+    let _ = direct.get(2999).get(2999).fill_(7.0);
+    assert!(!holds(&direct, &view).expect("comparable"));
+}
