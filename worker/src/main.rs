@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
-use worker::commands::{generate, init, logprobs, patches, serve};
+use worker::commands::{generate, init, logprobs, patches, serve, update};
 use worker::failure::Failure;
 use worker::heap;
 
@@ -25,6 +25,8 @@ enum Command {
     Logprobs(logprobs::Args),
     /// Responses to requests.
     Generate(generate::Args),
+    /// One optimizer step from recorded rollouts.
+    Update(update::Args),
     /// Pictures as the model takes them.
     Patches(patches::Args),
     /// A fresh checkpoint from a model's configuration.
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
     let result = match (cli.command, cli.serve) {
         (Some(Command::Logprobs(args)), _) => logprobs::run(args),
         (Some(Command::Generate(args)), _) => generate::run(args),
+        (Some(Command::Update(args)), _) => update::run(args),
         (Some(Command::Patches(args)), _) => patches::run(args),
         (Some(Command::Init(args)), _) => init::run(args),
         (None, Some(args)) => serve::run(args),

@@ -1,10 +1,8 @@
 //! `worker logprobs`: what a model thinks of given completions.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use model::{Packed, PackedSample, Params, Processor, Qwen, VisionBatch, head, run as run_chain};
-use safetensors::tensor::{Dtype as Element, TensorView};
 use serde::Serialize;
 use tch::{Kind, Tensor, no_grad_guard};
 
@@ -117,33 +115,11 @@ fn score(
     drop(guard);
     if let Some(path) = gradients {
         (-logprobs.mean(Kind::Float)).backward();
-        write_gradients(params, path)?;
+        let gradients = params.iter().map(|(name, tensor)| (name.clone(), tensor.grad()));
+        request::write_gradients(path, gradients.filter(|(_, gradient)| gradient.defined()))?;
         let bare = |(name, tensor): (String, Tensor)| (name, tensor.detach());
         *params = std::mem::take(params).into_iter().map(bare).collect();
     }
     let logprobs = Vec::<f32>::try_from(logprobs.to_device(tch::Device::Cpu)).map_err(Failure::other)?;
     Ok(Line { id: request.id.clone(), prompt_tokens: prompt.ids.len(), completion_ids, logprobs })
-}
-
-/// Writes the gradients that exist, f32, by published name.
-fn write_gradients(params: &Params, path: &Path) -> Result<(), Failure> {
-    let mut bytes: BTreeMap<String, (Vec<usize>, Vec<u8>)> = BTreeMap::new();
-    for (name, tensor) in params {
-        let grad = tensor.grad();
-        if grad.defined() {
-            let grad = grad.to_device(tch::Device::Cpu).to_kind(Kind::Float).contiguous();
-            let mut data = vec![0; grad.numel() * 4];
-            grad.f_copy_data_u8(&mut data, grad.numel()).map_err(Failure::other)?;
-            let shape = grad.size().iter().map(|&n| n as usize).collect();
-            bytes.insert(name.clone(), (shape, data));
-        }
-    }
-    let views = bytes
-        .iter()
-        .map(|(name, (shape, data))| {
-            let view = TensorView::new(Element::F32, shape.clone(), data).map_err(Failure::other)?;
-            Ok((name.clone(), view))
-        })
-        .collect::<Result<BTreeMap<_, _>, Failure>>()?;
-    request::in_place(path, |partial| checkpoint::write_tensors(partial, views).map(drop))
 }

@@ -7,3 +7,4 @@ pub mod logprobs;
 pub mod patches;
 mod request;
 pub mod serve;
+pub mod update;

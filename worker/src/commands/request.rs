@@ -1,5 +1,6 @@
 //! Request files and model directories, as the tools on one model take them.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::fs;
 use std::io::Write;
@@ -7,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use checkpoint::weights::WeightFiles;
 use model::{Config, Medium, Params, Processor, Qwen, pixel_values};
+use safetensors::tensor::{Dtype as Element, TensorView};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use tch::{Device, Kind, Tensor};
@@ -28,36 +30,51 @@ pub(super) struct Request {
     place: String,
 }
 
-/// Reads JSON lines; an empty line is skipped.
+/// Reads a request file.
 pub(super) fn read(path: &Path) -> Result<Vec<Request>, Failure> {
+    read_lines(path, Request::of)
+}
+
+/// Reads JSON lines, each an object that `parse` takes with its place; an empty line is skipped.
+pub(super) fn read_lines<T>(
+    path: &Path,
+    parse: impl Fn(&Map<String, Value>, &str) -> Result<T, String>,
+) -> Result<Vec<T>, Failure> {
     let text = fs::read_to_string(path).map_err(|e| Failure::input(format!("{}: {e}", path.display())))?;
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
     lines
         .map(|(number, line)| {
             let place = format!("{}:{}", path.display(), number + 1);
-            request(line, &place).map_err(|e| Failure::input(format!("{place}: {e}")))
+            let fields = serde_json::from_str(line)
+                .map_err(|e| format!("expected {{\"id\", \"images\", \"prompt\" or \"content\", …}}: {e}"));
+            fields
+                .and_then(|fields| parse(&fields, &place))
+                .map_err(|e| Failure::input(format!("{place}: {e}")))
         })
         .collect()
 }
 
-fn request(line: &str, place: &str) -> Result<Request, String> {
-    let fields: Map<String, Value> = serde_json::from_str(line)
-        .map_err(|e| format!("expected {{\"id\", \"images\", \"prompt\" or \"content\", …}}: {e}"))?;
-    let text = |name: &str| match fields.get(name) {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::String(text)) => Ok(Some(text.clone())),
-        Some(other) => Err(format!("{name}: expected a string, got {other}")),
-    };
-    let id = text("id")?.ok_or("id: is missing, expected a string")?;
-    Ok(Request {
-        id,
-        turn: content::turn(&fields)?,
-        completion: text("completion")?,
-        place: place.to_owned(),
-    })
-}
-
 impl Request {
+    /// A line's request; other fields are left to others.
+    pub(super) fn of(fields: &Map<String, Value>, place: &str) -> Result<Self, String> {
+        let text = |name: &str| match fields.get(name) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text.clone())),
+            Some(other) => Err(format!("{name}: expected a string, got {other}")),
+        };
+        Ok(Self {
+            id: text("id")?.ok_or("id: is missing, expected a string")?,
+            turn: content::turn(fields)?,
+            completion: text("completion")?,
+            place: place.to_owned(),
+        })
+    }
+
+    /// Whether both ask the same.
+    pub(super) fn same_turn(&self, other: &Self) -> bool {
+        self.turn == other.turn
+    }
+
     /// What is wrong with it, with where it stands.
     pub(super) fn wrong(&self, message: impl Display) -> Failure {
         Failure::input(format!("{}: request {}: {message}", self.place, self.id))
@@ -153,6 +170,28 @@ pub(super) fn pixels(pictures: &[Patches], qwen: &Qwen) -> Tensor {
 pub(super) fn patches_of(path: &Path, settings: &vision::PatchSettings) -> Result<Patches, String> {
     let picture = vision::decode(path).map_err(|e| e.to_string())?;
     vision::patches(&picture, settings).map_err(|e| format!("{}: {e}", path.display()))
+}
+
+/// Writes gradients as f32 by name.
+pub(super) fn write_gradients(
+    path: &Path,
+    gradients: impl Iterator<Item = (String, Tensor)>,
+) -> Result<(), Failure> {
+    let mut bytes: BTreeMap<String, (Vec<usize>, Vec<u8>)> = BTreeMap::new();
+    for (name, gradient) in gradients {
+        let gradient = gradient.to_device(Device::Cpu).to_kind(Kind::Float).contiguous();
+        let mut data = vec![0; gradient.numel() * 4];
+        gradient.f_copy_data_u8(&mut data, gradient.numel()).map_err(Failure::other)?;
+        bytes.insert(name, (gradient.size().iter().map(|&n| n as usize).collect(), data));
+    }
+    let views = bytes
+        .iter()
+        .map(|(name, (shape, data))| {
+            let view = TensorView::new(Element::F32, shape.clone(), data).map_err(Failure::other)?;
+            Ok((name.clone(), view))
+        })
+        .collect::<Result<BTreeMap<_, _>, Failure>>()?;
+    in_place(path, |partial| checkpoint::write_tensors(partial, views).map(drop))
 }
 
 /// Writes JSON lines beside `path` and renames them into place: no half-written output.
