@@ -1,4 +1,4 @@
-//! How the C library's allocator treats tensors.
+//! The process's memory.
 
 /// Keeps freed memory for the next tensor. By default glibc maps every large tensor anew and gives it back when it is
 /// freed, so that each step pays for clearing the same pages again: about a tenth of a CPU worker's time.
@@ -14,4 +14,12 @@ pub fn keep_freed_memory() {
             unsafe { libc::mallopt(parameter, value) };
         }
     }
+}
+
+/// The most memory that was resident, where the system says it.
+#[must_use]
+pub fn peak_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.split_whitespace().next()?.parse::<u64>().ok()? << 10)
 }

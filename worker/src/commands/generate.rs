@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::request::{self, Dtype, Loaded, Request};
 use crate::ahead::{self, ahead};
 use crate::failure::Failure;
+use crate::heap;
 use crate::inputs::Ready;
 
 /// Arguments of `worker generate`.
@@ -138,7 +139,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     if let Some(path) = &args.measure {
         let (tokens, rows) = (rollout.tokens(), rollout.rows_decoded());
         let seconds = start.elapsed().as_secs_f64();
-        let measure = Measure { tokens, rows, seconds, first_token_seconds, peak_bytes: peak_bytes() };
+        let measure = Measure { tokens, rows, seconds, first_token_seconds, peak_bytes: heap::peak_bytes() };
         request::write_lines(path, &[measure])?;
     }
     let lines = requests
@@ -151,13 +152,6 @@ pub fn run(args: Args) -> Result<(), Failure> {
         })
         .collect::<Result<Vec<_>, Failure>>()?;
     request::write_lines(&args.output, &lines)
-}
-
-/// The most memory that was resident, where the system says it.
-fn peak_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    Some(line.split_whitespace().next()?.parse::<u64>().ok()? << 10)
 }
 
 fn completion(loaded: &Loaded, response: Response) -> Result<Completion, Failure> {

@@ -3,17 +3,18 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use collective::LocalGroup;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use settings::{Dtype, Stage, StageKind};
 use tch::{Device, Kind};
-use train::{Completion, Counts, Item, Trainer};
+use train::{Completion, Counts, Item, Prepared, Trainer};
 
 use super::request::{self, Loaded, Request};
 use crate::failure::Failure;
+use crate::heap;
 use crate::inputs::Ready;
 
 /// Arguments of `worker update`.
@@ -32,7 +33,14 @@ pub struct Args {
     /// Also writes the gradients of the loss before clipping, f32, by published name.
     #[arg(long)]
     gradients: Option<PathBuf>,
-    /// A recipe whose first stage says how to step; the defaults without one.
+    /// Optimizer steps, all from the same rollouts.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    steps: u64,
+    /// Writes how long each step took, as JSON: {"tokens" (prompts and completions), "seconds" (a list),
+    /// "peak_bytes" (resident)}.
+    #[arg(long)]
+    measure: Option<PathBuf>,
+    /// A recipe whose first stage of kind prpo says how to step; the defaults without one.
     #[arg(long)]
     recipe: Option<PathBuf>,
     /// Settings over the recipe's, e.g. --set optimizer.lr=1e-3 --set model.dtype=float32.
@@ -57,7 +65,7 @@ struct Recorded {
     ref_logprobs: Vec<f32>,
 }
 
-/// The last line of stdout.
+/// The last line of stdout: the last step's numbers.
 #[derive(Serialize)]
 struct Report {
     loss: f64,
@@ -68,7 +76,14 @@ struct Report {
     tokens: u64,
 }
 
-/// Steps once.
+#[derive(Serialize)]
+struct Measure {
+    tokens: usize,
+    seconds: Vec<f64>,
+    peak_bytes: Option<u64>,
+}
+
+/// Steps.
 ///
 /// # Errors
 /// If the model, a setting, a rollout or a picture cannot be used, the step is not finite, or an output exists or
@@ -103,20 +118,11 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let threads = args.threads.map_or(0, u32::from);
     let mut trainer =
         Trainer::new(qwen, params, &stage, threads, Duration::from_secs(60)).map_err(Failure::input)?;
-    let lr = stage.optimizer.lr_at(1, stage.steps);
-    let prepared = trainer
-        .prepare(&items, counts, lr, &LocalGroup::alone(), &mut || {})
-        .map_err(|e| Failure::input(format!("{}: {e}", args.rollouts.display())))?;
-    if !prepared.finite {
-        return Err(Failure::other(format!(
-            "loss {} and gradient norm {} are not both finite: nothing was written",
-            prepared.loss, prepared.grad_norm
-        )));
+    let (prepared, seconds) = steps(&mut trainer, &items, counts, &stage, &args)?;
+    if let Some(path) = &args.measure {
+        let tokens = items.iter().map(|item| item.tokens(&trainer.model().config)).sum();
+        request::write_lines(path, &[Measure { tokens, seconds, peak_bytes: heap::peak_bytes() }])?;
     }
-    if let Some(path) = &args.gradients {
-        request::write_gradients(path, trainer.gradients().into_iter())?;
-    }
-    trainer.commit(false).map_err(Failure::other)?;
     let dtype = if kind == Kind::Float { Dtype::Float32 } else { Dtype::Bfloat16 };
     export(&trainer, &args, dtype)?;
     let tokens = counts.step.tokens;
@@ -124,6 +130,40 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let report = Report { loss: prepared.loss, kl, grad_norm: prepared.grad_norm, tokens };
     println!("{}", serde_json::to_string(&report).map_err(Failure::other)?);
     Ok(())
+}
+
+/// Steps; gives the last one's numbers and the seconds that each took.
+fn steps(
+    trainer: &mut Trainer,
+    items: &[Item],
+    counts: Counts,
+    stage: &Stage,
+    args: &Args,
+) -> Result<(Prepared, Vec<f64>), Failure> {
+    let group = LocalGroup::alone();
+    let mut seconds = Vec::new();
+    loop {
+        let start = Instant::now();
+        let step = seconds.len() as u64 + 1;
+        let lr = stage.optimizer.lr_at(step, stage.steps.max(args.steps));
+        let prepared = trainer
+            .prepare(items, counts, lr, &group, &mut || {})
+            .map_err(|e| Failure::input(format!("{}: {e}", args.rollouts.display())))?;
+        if !prepared.finite {
+            return Err(Failure::other(format!(
+                "loss {} and gradient norm {} are not both finite: nothing was written",
+                prepared.loss, prepared.grad_norm
+            )));
+        }
+        if let Some(path) = args.gradients.as_ref().filter(|_| step == args.steps) {
+            request::write_gradients(path, trainer.gradients().into_iter())?;
+        }
+        trainer.commit(false).map_err(Failure::other)?;
+        seconds.push(start.elapsed().as_secs_f64());
+        if step == args.steps {
+            return Ok((prepared, seconds));
+        }
+    }
 }
 
 /// A line of a rollouts file.
