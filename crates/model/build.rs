@@ -1,4 +1,4 @@
-//! Compiles the C++ shim over libtorch's CPU kernels and says where libtorch lies.
+//! Compiles the C++ shim over libtorch and says where libtorch lies.
 
 use std::env;
 use std::path::PathBuf;
@@ -18,8 +18,8 @@ fn main() {
         .define("_GLIBCXX_USE_CXX11_ABI", "1")
         .include(&include)
         .include(include.join("torch/csrc/api/include"))
-        .file("cpp/cpu.cpp")
-        .compile("model_cpu");
+        .files(["cpp/cpu.cpp", "cpp/derivative.cpp"])
+        .compile("model_shim");
     println!("cargo:rustc-link-search=native={}", lib.display());
     // The OpenMP runtime is the one that libtorch brings: two in one process would each have their own threads.
     let gomp = if lib.join("libgomp.so.1").exists() { "dylib:+verbatim=libgomp.so.1" } else { "dylib=gomp" };

@@ -1,12 +1,12 @@
 // What decoding on the CPU needs of libtorch and tch does not offer: oneDNN's products with weights packed once, and
 // libtorch's own pool of threads (a second pool would fight it for the cores).
 
+#include "shim.hpp"
+
 #include <cstdlib>
-#include <cstring>
 #include <optional>
 #include <string_view>
 
-#include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 
@@ -23,26 +23,12 @@ c10::TypedOperatorHandle<Signature> find(const char* name, const char* overload)
   return c10::Dispatcher::singleton().findSchemaOrThrow(name, overload).typed<Signature>();
 }
 
-template <typename Body>
-char* guarded(Body body) noexcept {
-  try {
-    body();
-    return nullptr;
-  } catch (const c10::Error& error) {
-    return strdup(error.what_without_backtrace());
-  } catch (const std::exception& error) {
-    return strdup(error.what());
-  }
-}
-
 }  // namespace
 
 extern "C" {
 
-// Each returns null, or a message that `model_message_free` frees.
-
 char* model_pack(const at::Tensor* weight, int64_t rows, at::Tensor** out) noexcept {
-  return guarded([&] {
+  return model::guarded([&] {
     static const auto pack = find<Pack>("mkldnn::_reorder_linear_weight", "");
     at::AutoDispatchBelowADInplaceOrView no_autograd;
     *out = new at::Tensor(pack.call(*weight, rows));
@@ -52,7 +38,7 @@ char* model_pack(const at::Tensor* weight, int64_t rows, at::Tensor** out) noexc
 // `other` joins elementwise by `op` ("add", "mul"); without it `op` is applied to the product ("none", "swish").
 char* model_linear(const at::Tensor* x, const at::Tensor* packed, const at::Tensor* bias, const at::Tensor* other,
                    const char* op, at::Tensor** out) noexcept {
-  return guarded([&] {
+  return model::guarded([&] {
     static const auto linear = find<Linear>("mkldnn::_linear_pointwise", "");
     static const auto linear_with = find<LinearWith>("mkldnn::_linear_pointwise", "binary");
     at::AutoDispatchBelowADInplaceOrView no_autograd;

@@ -92,7 +92,7 @@ impl Group {
         let prompt_out = attend_prompts(&stack(q), &prompt_k, &prompt_v);
         out.extend(self.prompts.iter().copied().zip(prompt_out.unbind(0)));
         let Some(mask) = &self.mask else { return };
-        let pad = |of: &[Tensor]| Tensor::pad_sequence(&pick(of, &self.completions), true, 0.0, "right");
+        let pad = |of: &[Tensor]| padded(&pick(of, &self.completions));
         let keys = self.behind_prompts(&prompt_k, &pad(k));
         let values = self.behind_prompts(&prompt_v, &pad(v));
         let attended = attend_folded(&pad(q), &keys, &values, mask);
@@ -111,6 +111,25 @@ impl Group {
         let own = completions.view([samples, self.responses, longest, heads, head]);
         Tensor::cat(&[shared, own], 2).view([samples * self.responses, prompt + longest, heads, head])
     }
+}
+
+/// Sequences `[length, …]` under one another, filled up with zeros to the longest: `[sequences, longest, …]`. Its
+/// gradient is narrowing, which costs nothing; that of `pad_sequence` copies the whole once a sequence.
+fn padded(sequences: &[&Tensor]) -> Tensor {
+    let longest = sequences.iter().map(|sequence| sequence.size()[0]).max().unwrap_or(0);
+    let mut shape = sequences.first().map(|sequence| sequence.size()).unwrap_or_default();
+    shape[0] = longest;
+    let zeros =
+        sequences.first().map(|sequence| sequence.new_zeros(&shape, (sequence.kind(), sequence.device())));
+    let fill: Vec<Tensor> = sequences
+        .iter()
+        .filter_map(|sequence| Some(zeros.as_ref()?.narrow(0, 0, longest - sequence.size()[0])))
+        .collect();
+    let both: Vec<&Tensor> =
+        sequences.iter().copied().zip(&fill).flat_map(|(sequence, fill)| [sequence, fill]).collect();
+    let whole = Tensor::cat(&both, 0);
+    shape.insert(0, sequences.len() as i64);
+    whole.view(shape.as_slice())
 }
 
 fn pick<'a>(of: &'a [Tensor], which: &[usize]) -> Vec<&'a Tensor> {

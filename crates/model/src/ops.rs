@@ -1,13 +1,77 @@
 //! The pieces that vision tower and language model share.
 
-use tch::{Kind, Tensor};
+use std::marker::PhantomData;
+
+use tch::{Device, Kind, Tensor};
+
+use crate::cpu::{self, Bf16, Element};
+use crate::derivative::{Function, apply};
+use crate::shim;
 
 /// RMS norm over the last dimension: the mean square in f32, then scaled in the input's type (transformers'
 /// `Qwen2_5_VLRMSNorm`).
 pub(crate) fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Tensor {
+    match x.kind() {
+        _ if x.device() != Device::Cpu || weight.kind() != x.kind() => rms_norm_of_tensors(x, weight, eps),
+        Kind::Float => apply(Norm::<f32> { eps, of: PhantomData }, &[&x.contiguous(), &weight.contiguous()]),
+        Kind::BFloat16 => {
+            apply(Norm::<Bf16> { eps, of: PhantomData }, &[&x.contiguous(), &weight.contiguous()])
+        }
+        _ => rms_norm_of_tensors(x, weight, eps),
+    }
+}
+
+/// As [`rms_norm`], by tensor operations, on any device.
+pub(crate) fn rms_norm_of_tensors(x: &Tensor, weight: &Tensor, eps: f64) -> Tensor {
     let wide = x.to_kind(Kind::Float);
     let scale = (wide.square().mean_dim([-1_i64].as_slice(), true, Kind::Float) + eps).rsqrt();
     (wide * scale).to_kind(x.kind()) * weight
+}
+
+struct Norm<T> {
+    eps: f64,
+    of: PhantomData<T>,
+}
+
+impl<T: Element> Function for Norm<T> {
+    fn forward(&self, inputs: &[&Tensor]) -> (Tensor, Vec<Tensor>) {
+        let y = cpu::rms_norm::<T>(inputs[0], inputs[1], self.eps);
+        (y, inputs.iter().map(|input| input.shallow_clone()).collect())
+    }
+
+    fn backward(&self, saved: &[Tensor], gradient: &Tensor) -> Vec<Tensor> {
+        let (x, weight) = cpu::rms_norm_backward::<T>(&saved[0], &saved[1], self.eps, &gradient.contiguous());
+        vec![x, weight]
+    }
+}
+
+/// `silu(gate) · up`.
+pub(crate) fn gated(gate: &Tensor, up: &Tensor) -> Tensor {
+    match gate.kind() {
+        _ if gate.device() != Device::Cpu => gate.silu() * up,
+        Kind::Float => apply(Gate::<f32>(PhantomData), &[&gate.contiguous(), &up.contiguous()]),
+        Kind::BFloat16 => apply(Gate::<Bf16>(PhantomData), &[&gate.contiguous(), &up.contiguous()]),
+        _ => gate.silu() * up,
+    }
+}
+
+struct Gate<T>(PhantomData<T>);
+
+impl<T: Element> Function for Gate<T> {
+    fn forward(&self, inputs: &[&Tensor]) -> (Tensor, Vec<Tensor>) {
+        let y = cpu::gated::<T>(inputs[0], inputs[1]);
+        (y, inputs.iter().map(|input| input.shallow_clone()).collect())
+    }
+
+    fn backward(&self, saved: &[Tensor], gradient: &Tensor) -> Vec<Tensor> {
+        let (gate, up) = cpu::gated_backward::<T>(&saved[0], &saved[1], &gradient.contiguous());
+        vec![gate, up]
+    }
+}
+
+/// Backward from `value`, given its gradient, into the leaves' gradients.
+pub fn backward(value: &Tensor, gradient: &Tensor) {
+    shim::backward(value, gradient);
 }
 
 /// Cosines and signed sines `[tokens, 1, head]` of the rotary embedding, ready for [`rotate`].
@@ -36,7 +100,7 @@ pub(crate) fn rotate(x: &Tensor, by: &Rotation) -> Tensor {
 
 /// Rotary frequencies `[dim / 2]` in f32: θ^(−2i / dim).
 pub(crate) fn inverse_frequencies(theta: f64, dim: i64) -> Tensor {
-    let exponents = Tensor::arange_start_step(0, dim, 2, (Kind::Float, tch::Device::Cpu)) / dim as f64;
+    let exponents = Tensor::arange_start_step(0, dim, 2, (Kind::Float, Device::Cpu)) / dim as f64;
     Tensor::from(theta as f32).pow(&exponents).reciprocal()
 }
 
@@ -53,7 +117,7 @@ pub(crate) fn attention(q: &Tensor, k: &Tensor, v: &Tensor, mask: Option<&Tensor
 /// As [`attention`], with the logarithm of each query's sum of exponentials beside it (`[batch, heads, queries]`,
 /// f32), so that attention over several sets of keys can be put together. No gradients.
 pub(crate) fn attention_parts(q: &Tensor, k: &Tensor, v: &Tensor, mask: Option<&Tensor>) -> (Tensor, Tensor) {
-    if q.device() == tch::Device::Cpu {
+    if q.device() == Device::Cpu {
         return Tensor::internal_scaled_dot_product_flash_attention_for_cpu(
             q,
             k,

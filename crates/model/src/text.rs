@@ -3,7 +3,7 @@
 use tch::{Device, Kind, Tensor};
 
 use crate::config::TextConfig;
-use crate::ops::{Rotation, inverse_frequencies, project, rms_norm, rotate};
+use crate::ops::{Rotation, gated, inverse_frequencies, project, rms_norm, rotate};
 use crate::params::Params;
 
 /// Rotations for positions `[3, tokens]`: each frequency turns with the axis that its section belongs to.
@@ -109,9 +109,9 @@ impl Layer {
 
     fn gated(&self, normed: &Tensor) -> Tensor {
         if let [gate, up] = self.gate_up.as_slice() {
-            return project(normed, gate).silu() * project(normed, up);
+            return gated(&project(normed, gate), &project(normed, up));
         }
         let both = project(normed, &self.gate_up[0]).chunk(2, -1);
-        both[0].silu() * &both[1]
+        gated(&both[0], &both[1])
     }
 }

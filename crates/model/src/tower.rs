@@ -4,7 +4,7 @@ use tch::{Device, Kind, Tensor};
 use vision::{Grid, Patches};
 
 use crate::config::{Config, VISION_NORM_EPS, VISION_ROPE_THETA};
-use crate::ops::{Rotation, attention, inverse_frequencies, project, rms_norm, rotate};
+use crate::ops::{Rotation, attention, gated, inverse_frequencies, project, rms_norm, rotate};
 use crate::params::Params;
 use crate::windows::{Order, Run, frames, patch_places, windows};
 
@@ -103,7 +103,7 @@ impl VisionPass {
         let attended = self.attend(&linear(&normed, "attn.qkv"), sequences);
         let x = x + linear(&attended, "attn.proj");
         let normed = rms_norm(&x, weight("norm2.weight"), VISION_NORM_EPS);
-        let inner = linear(&normed, "mlp.gate_proj").silu() * linear(&normed, "mlp.up_proj");
+        let inner = gated(&linear(&normed, "mlp.gate_proj"), &linear(&normed, "mlp.up_proj"));
         x + linear(&inner, "mlp.down_proj")
     }
 

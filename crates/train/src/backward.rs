@@ -92,8 +92,7 @@ impl Forward<'_> {
                 Kept::Input(x) => Graph::of(&link, &x, i > self.first, weights)?,
                 Kept::Nothing => break,
             };
-            // Exact: d(Σ y·dy)/dy is dy, bit for bit.
-            (&graph.output * &dy).sum(None).backward();
+            model::backward(&graph.output, &dy);
             for (name, leaf) in &graph.leaves {
                 let gradient = leaf.grad();
                 if gradient.defined() {

@@ -11,7 +11,7 @@ use super::cohort::{LayerCache, RowCohort};
 use super::element::{Element, Shared, values};
 use super::lanes::{Kernel, LANES, exp, fma, largest, sum, vectorised};
 use super::products::{blend, padded, score};
-use super::shim::parallel;
+use crate::shim::parallel;
 
 /// Heads of a layer.
 #[derive(Clone, Copy, Debug)]

@@ -7,8 +7,8 @@ use tch::{Device, Kind, Tensor};
 
 use super::element::{Bf16, Element, Shared, values};
 use super::lanes::{Kernel, LANES, exp, largest, sum, vectorised};
-use super::shim::parallel;
 use crate::sampling::{Chosen, Filters, Sampling, Span};
+use crate::shim::parallel;
 
 /// Chooses a token a row from `logits` `[rows, vocabulary]` (f32 or bf16); `draws` `[rows]` (f64) decide where
 /// sampling is random.

@@ -6,10 +6,10 @@ use super::attend::{Heads, Turns, attend};
 use super::cohort::RowCohort;
 use super::element::{Bf16, Element};
 use super::norm::rms_norm;
-use super::shim::{Packed, Then};
 use crate::config::TextConfig;
 use crate::names::EMBEDDING;
 use crate::params::Params;
+use crate::shim::{Packed, Then};
 use crate::text::text_angles;
 
 /// One layer's weights, packed.

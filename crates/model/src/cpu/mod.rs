@@ -1,4 +1,4 @@
-//! Decoding on the CPU, where a step is so short that every pass over memory and every call counts: products with
+//! What the CPU does in its own way: a training pass in fewer passes over memory, and decoding, where a step is so short that every pass over memory and every call counts: products with
 //! weights packed once a rollout, one pass for each norm, one for all of attention, one for choosing the tokens.
 //!
 //! ```text
@@ -9,12 +9,15 @@ mod attend;
 mod choose;
 mod cohort;
 mod element;
+mod gate;
 mod lanes;
 mod layer;
 mod norm;
 mod products;
-mod shim;
 
 pub(crate) use choose::choose;
 pub(crate) use cohort::RowCohort;
+pub(crate) use element::{Bf16, Element};
+pub(crate) use gate::{gated, gated_backward};
 pub(crate) use layer::Stack;
+pub(crate) use norm::{rms_norm, rms_norm_backward};

@@ -1,6 +1,7 @@
-//! The C++ shim: oneDNN's products with packed weights, and libtorch's threads.
+//! The C++ shim: oneDNN's products with packed weights, libtorch's threads, and nodes of its graph.
 
 use std::ffi::{CStr, c_char, c_void};
+use std::mem::ManuallyDrop;
 use std::ops::Range;
 use std::ptr;
 
@@ -23,25 +24,52 @@ unsafe extern "C" {
         body: extern "C" fn(*const c_void, i64, i64),
         context: *const c_void,
     );
+    fn model_node(
+        inputs: *const *const C_tensor,
+        input_count: i64,
+        value: *const C_tensor,
+        saved: *const *const C_tensor,
+        saved_count: i64,
+        rust: *mut c_void,
+        backward: Backward,
+        drop: extern "C" fn(*mut c_void),
+        out: *mut *mut C_tensor,
+    ) -> *mut c_char;
+    fn model_backward(value: *const C_tensor, gradient: *const C_tensor) -> *mut c_char;
     fn model_message_free(message: *mut c_char);
 }
 
-/// Runs a shim function that makes a tensor.
-///
+/// Context, saved tensors and their number, gradient of the output, a place for the gradient of each input.
+pub(crate) type Backward =
+    extern "C" fn(*const c_void, *const *mut C_tensor, i64, *const C_tensor, *mut *mut C_tensor);
+
+/// The Rust side of a node of the graph.
+pub(crate) struct Node {
+    /// Handed to the other two; the node's own from here on.
+    pub(crate) rust: *mut c_void,
+    pub(crate) backward: Backward,
+    pub(crate) drop: extern "C" fn(*mut c_void),
+}
+
 /// # Panics
-/// If libtorch refuses: shapes and types are ours, so that is a bug, as it is everywhere with tch.
+/// If there is a message: libtorch refused. Shapes and types are ours, so that is a bug, as it is everywhere with tch.
+fn done(message: *mut c_char) {
+    if message.is_null() {
+        return;
+    }
+    // SAFETY: the shim's messages end in a zero byte and are ours until freed, once, here.
+    let text = unsafe {
+        let text = CStr::from_ptr(message).to_string_lossy().into_owned();
+        model_message_free(message);
+        text
+    };
+    panic!("{text}");
+}
+
+/// Runs a shim function that makes a tensor.
 fn made(function: impl FnOnce(*mut *mut C_tensor) -> *mut c_char) -> Tensor {
     let mut out = ptr::null_mut();
-    let message = function(&mut out);
-    if !message.is_null() {
-        // SAFETY: the shim's messages end in a zero byte and are ours until freed, once, here.
-        let text = unsafe {
-            let text = CStr::from_ptr(message).to_string_lossy().into_owned();
-            model_message_free(message);
-            text
-        };
-        panic!("{text}");
-    }
+    done(function(&mut out));
     // SAFETY: without a message the shim has set `out` to a new tensor, which is ours.
     unsafe { Tensor::from_ptr(out) }
 }
@@ -102,4 +130,37 @@ pub(crate) fn parallel<F: Fn(Range<usize>) + Sync>(count: usize, grain: usize, b
     }
     // SAFETY: `call` matches `context`; the shim returns when all parts are done.
     unsafe { model_parallel(count as i64, grain as i64, call::<F>, (&raw const body).cast()) }
+}
+
+/// A tensor of `value` whose graph leads to `inputs` through `node`, which is handed `saved`.
+pub(crate) fn node(inputs: &[&Tensor], value: &Tensor, saved: &[&Tensor], node: Node) -> Tensor {
+    let raw = |tensors: &[&Tensor]| tensors.iter().map(|t| t.as_ptr()).collect::<Vec<_>>();
+    let (inputs, saved) = (raw(inputs), raw(saved));
+    made(|out| {
+        // SAFETY: the tensors live through the call; the shim takes `node.rust` over, also where it fails.
+        unsafe {
+            model_node(
+                inputs.as_ptr(),
+                inputs.len() as i64,
+                value.as_ptr(),
+                saved.as_ptr(),
+                saved.len() as i64,
+                node.rust,
+                node.backward,
+                node.drop,
+                out,
+            )
+        }
+    })
+}
+
+/// Backward from `value` with its `gradient`, into the leaves' gradients.
+pub(crate) fn backward(value: &Tensor, gradient: &Tensor) {
+    // SAFETY: both live through the call.
+    done(unsafe { model_backward(value.as_ptr(), gradient.as_ptr()) });
+}
+
+/// Gives a tensor away.
+pub(crate) fn into_raw(tensor: Tensor) -> *mut C_tensor {
+    ManuallyDrop::new(tensor).as_mut_ptr()
 }
