@@ -168,8 +168,10 @@ mod tests {
     fn a_panic_is_raised_where_its_result_would_be_taken() {
         let work = |n: usize| if n == 1 { panic!("job {n}") } else { n };
         let taken = AtomicUsize::new(0);
-        let all =
-            || ahead(2, 0..9, work, |results| results.for_each(|_| _ = taken.fetch_add(1, Ordering::SeqCst)));
+        let count = |_: usize| {
+            taken.fetch_add(1, Ordering::SeqCst);
+        };
+        let all = || ahead(2, 0..9, work, |results| results.for_each(count));
         assert!(catch_unwind(AssertUnwindSafe(all)).is_err());
         assert_eq!(taken.into_inner(), 1);
     }

@@ -84,7 +84,8 @@ mod tests {
     fn a_picture_larger_than_the_room_is_not_kept() {
         let pictures = Pictures::with_room(10);
         pictures.keep(Path::new("a"), &Arc::new(Rgb::new(2, 2, vec![0; 12]).unwrap()));
-        assert_eq!((pictures.kept().used, pictures.kept().by_path.len()), (0, 0));
+        let kept = pictures.kept();
+        assert_eq!((kept.used, kept.by_path.len()), (0, 0));
     }
 
     #[test]
