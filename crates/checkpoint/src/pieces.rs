@@ -1,54 +1,29 @@
-//! A mapped tensor's bytes in pieces that do not stay in memory.
+//! A tensor's bytes in pieces, read and not mapped: mapped pages would stand in memory beside their copies.
 
+use std::fs::File;
+use std::io;
 use std::ops::Range;
+use std::os::unix::fs::FileExt;
 
-use memmap2::Mmap;
+/// A whole number of elements of any type; small, so that the holes that copies leave behind stay small.
+const BYTES: usize = 1 << 20;
 
-/// A whole number of elements of any type.
-const BYTES: usize = 16 << 20;
-
-/// See [`crate::weights::View::pieces`].
-#[derive(Debug)]
-pub struct Pieces<'a> {
-    map: &'a Mmap,
-    rest: Range<usize>,
-    /// What was handed out last.
-    used: Range<usize>,
-}
-
-impl<'a> Pieces<'a> {
-    pub(crate) fn new(map: &'a Mmap, bytes: Range<usize>) -> Self {
-        Self { map, used: bytes.start..bytes.start, rest: bytes }
-    }
-
-    /// Gives back the pages of the last piece.
-    fn give_back(&mut self) {
-        let used = std::mem::take(&mut self.used);
-        #[cfg(unix)]
-        {
-            use memmap2::UncheckedAdvice::DontNeed;
-            // SAFETY: the pages are clean ones of a file mapped read-only: whoever looks again has them read again,
-            // with the same bytes, for weight files are never changed in place. A refusal costs memory only.
-            let _ = unsafe { self.map.unchecked_advise_range(DontNeed, used.start, used.len()) };
+/// Hands the bytes of `file` at `range` to `each`, one piece after the other, while it says so; whether all were.
+pub(crate) fn each_piece<E: From<io::Error>>(
+    file: &File,
+    range: Range<usize>,
+    mut each: impl FnMut(&[u8]) -> Result<bool, E>,
+) -> Result<bool, E> {
+    let mut buffer = vec![0; BYTES.min(range.len())];
+    let mut at = range.start;
+    while at < range.end {
+        let count = BYTES.min(range.end - at);
+        let piece = &mut buffer[..count];
+        file.read_exact_at(piece, at as u64)?;
+        at += count;
+        if !each(piece)? {
+            return Ok(false);
         }
     }
-}
-
-impl<'a> Iterator for Pieces<'a> {
-    type Item = &'a [u8];
-
-    fn next(&mut self) -> Option<Self::Item> {
-        self.give_back();
-        let end = self.rest.end.min(self.rest.start + BYTES);
-        let piece = self.rest.start..end;
-        self.rest.start = end;
-        self.used = piece.clone();
-        (!piece.is_empty()).then(|| &self.map[piece])
-    }
-}
-
-impl Drop for Pieces<'_> {
-    fn drop(&mut self) {
-        self.give_back();
-    }
+    Ok(true)
 }

@@ -5,13 +5,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
+use std::io;
 use std::path::{Component, Path, PathBuf};
 
 use memmap2::Mmap;
 pub use safetensors::tensor::Dtype;
 
 use crate::header::{Entry, entries};
-use crate::pieces::Pieces;
+use crate::pieces::each_piece;
 
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
@@ -30,7 +31,7 @@ pub enum WeightError {
         /// Which file.
         path: PathBuf,
         /// Why.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// A header that is cut short, is no JSON, or lies about offsets.
     #[error("{}: not a whole safetensors file: {message}", path.display())]
@@ -59,16 +60,22 @@ pub struct View<'a> {
     pub shape: &'a [usize],
     /// Row-major, little-endian elements; not necessarily aligned.
     pub bytes: &'a [u8],
-    map: &'a Mmap,
+    file: &'a File,
     start: usize,
 }
 
-impl<'a> View<'a> {
-    /// The bytes in pieces of whole elements, one after the other. A piece's pages are given back once the next one
-    /// is asked for, so that copying a tensor of any size takes little memory besides the copy.
-    #[must_use]
-    pub fn pieces(&self) -> Pieces<'a> {
-        Pieces::new(self.map, self.start..self.start + self.bytes.len())
+impl View<'_> {
+    /// Reads the bytes in pieces of whole elements, and hands them to `each`, one after the other, while it says so;
+    /// whether all were. So a tensor of any size is copied with little memory besides the copy, and a file that is cut
+    /// short meanwhile is an error.
+    ///
+    /// # Errors
+    /// If the file cannot be read, and those of `each`.
+    pub fn each_piece<E: From<io::Error>>(
+        &self,
+        each: impl FnMut(&[u8]) -> Result<bool, E>,
+    ) -> Result<bool, E> {
+        each_piece(self.file, self.start..self.start + self.bytes.len(), each)
     }
 }
 
@@ -83,6 +90,7 @@ pub struct WeightFiles {
 #[derive(Debug)]
 struct Shard {
     path: PathBuf,
+    file: File,
     map: Mmap,
     entries: BTreeMap<String, Entry>,
 }
@@ -153,9 +161,14 @@ impl WeightFiles {
     pub fn tensor(&self, name: &str) -> Option<View<'_>> {
         let shard = &self.shards[*self.places.get(name)?];
         let entry = shard.entries.get(name)?;
-        let (map, range) = (&shard.map, entry.bytes.clone());
-        let start = range.start;
-        Some(View { dtype: entry.dtype, shape: &entry.shape, bytes: &map[range], map, start })
+        let bytes = &shard.map[entry.bytes.clone()];
+        Some(View {
+            dtype: entry.dtype,
+            shape: &entry.shape,
+            bytes,
+            file: &shard.file,
+            start: entry.bytes.start,
+        })
     }
 
     /// The file that the tensor called `name` lies in.
@@ -174,7 +187,7 @@ impl Shard {
         let map = unsafe { Mmap::map(&file) }.map_err(read)?;
         let header = |message| WeightError::Header { path: path.clone(), message };
         let entries = entries(&map).map_err(header)?;
-        Ok(Self { path, map, entries })
+        Ok(Self { path, file, map, entries })
     }
 }
 

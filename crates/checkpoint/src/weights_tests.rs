@@ -118,14 +118,30 @@ fn no_bytes_make_the_reader_panic() {
 }
 
 #[test]
-fn pieces_are_the_whole_tensor_also_after_their_pages_were_given_back() {
-    let bytes: Vec<u8> = (0..40_000_008_u32).map(|i| (i % 251) as u8).collect();
-    let folder = folder(&[(SINGLE, file(&format!("{{{}}}", entry("a", 0, bytes.len())), &bytes))]);
+fn pieces_are_the_whole_tensor() {
+    let bytes: Vec<u8> = (0..2_500_000_u32).map(|i| (i % 251) as u8).collect();
+    let header = format!("{{{},{}}}", entry("a", 0, 4), entry("b", 4, bytes.len()));
+    let folder = folder(&[(SINGLE, file(&header, &bytes))]);
     let weights = WeightFiles::open(folder.path()).unwrap();
-    let view = weights.tensor("a").unwrap();
-    let pieces: Vec<&[u8]> = view.pieces().collect();
-    assert_eq!(pieces.iter().map(|piece| piece.len()).collect::<Vec<_>>(), [16 << 20, 16 << 20, 6_445_576]);
-    assert!(pieces.concat() == bytes && view.bytes == bytes);
+    let view = weights.tensor("b").unwrap();
+    let mut pieces: Vec<Vec<u8>> = Vec::new();
+    let all = view.each_piece(|piece| {
+        pieces.push(piece.to_vec());
+        Ok::<bool, io::Error>(true)
+    });
+    assert!(all.unwrap());
+    assert_eq!(pieces.iter().map(Vec::len).collect::<Vec<_>>(), [1 << 20, 1 << 20, 402_844]);
+    assert!(pieces.concat() == bytes[4..]);
+    assert!(!view.each_piece(|_| Ok::<bool, io::Error>(false)).unwrap());
+}
+
+#[test]
+fn a_file_cut_short_while_it_is_read_is_an_error() {
+    let folder = folder(&[(SINGLE, file(&format!("{{{}}}", entry("a", 0, 8)), &[7; 8]))]);
+    let weights = WeightFiles::open(folder.path()).unwrap();
+    fs::File::options().write(true).open(folder.path().join(SINGLE)).unwrap().set_len(64).unwrap();
+    let cut = weights.tensor("a").unwrap().each_piece(|_| Ok::<bool, io::Error>(true)).unwrap_err();
+    assert_eq!(cut.kind(), io::ErrorKind::UnexpectedEof);
 }
 
 #[test]

@@ -18,8 +18,8 @@ pub struct Params {
 /// Why weights were refused.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// The files and `config.json` disagree; every disagreement is listed.
-    #[error("weights do not fit config.json: {}", .0.join("; "))]
+    /// The files and `config.json` disagree; every disagreement is listed, and told unless they are very many.
+    #[error("weights do not fit config.json: {}", told(.0))]
     Mismatch(Vec<String>),
     /// libtorch refused to make a tensor.
     #[error("tensor {name}: {source}")]
@@ -29,6 +29,22 @@ pub enum LoadError {
         /// libtorch's words.
         source: TchError,
     },
+}
+
+/// Disagreements that are told: more of them mean another model, and fill no screen.
+const TOLD: usize = 100;
+
+fn told(wrong: &[String]) -> String {
+    match wrong.get(..TOLD) {
+        Some(first) if wrong.len() > TOLD => {
+            format!(
+                "{}; and {} more: is this another model's config.json?",
+                first.join("; "),
+                wrong.len() - TOLD
+            )
+        }
+        _ => wrong.join("; "),
+    }
 }
 
 impl Params {
@@ -184,7 +200,7 @@ fn kind_of(dtype: Dtype) -> Option<Kind> {
     }
 }
 
-/// A mapped tensor's copy as `kind` on `device`.
+/// A stored tensor's copy as `kind` on `device`.
 fn tensor(view: &View<'_>, kind: Kind, device: Device) -> Result<Tensor, TchError> {
     let shape: Vec<i64> = view.shape.iter().map(|&n| n as i64).collect();
     let whole = Tensor::f_empty(shape, (kind, device))?;
@@ -196,7 +212,7 @@ fn tensor(view: &View<'_>, kind: Kind, device: Device) -> Result<Tensor, TchErro
     Ok(whole)
 }
 
-/// Whether `whole` has the values of a mapped tensor, as its own kind.
+/// Whether `whole` has the values of a stored tensor, as its own kind.
 fn holds(whole: &Tensor, view: &View<'_>) -> Result<bool, TchError> {
     let flat = whole.f_view([-1])?;
     each_piece(view, |at, piece| {
@@ -205,21 +221,19 @@ fn holds(whole: &Tensor, view: &View<'_>) -> Result<bool, TchError> {
     })
 }
 
-/// Hands out a mapped tensor's values, flat, piece by piece with their place, while `each` says so; whether all were.
+/// Hands out a stored tensor's values, flat, piece by piece with their place, while `each` says so; whether all were.
 fn each_piece(
     view: &View<'_>,
     mut each: impl FnMut(i64, &Tensor) -> Result<bool, TchError>,
 ) -> Result<bool, TchError> {
     let kind = kind_of(view.dtype).ok_or_else(|| TchError::Kind(format!("{:?}", view.dtype)))?;
     let mut at = 0;
-    for bytes in view.pieces() {
+    view.each_piece(|bytes| {
         let count = (bytes.len() / kind.elt_size_in_bytes()) as i64;
-        if !each(at, &Tensor::f_from_data_size(bytes, &[count], kind)?)? {
-            return Ok(false);
-        }
+        let go_on = each(at, &Tensor::f_from_data_size(bytes, &[count], kind)?)?;
         at += count;
-    }
-    Ok(true)
+        Ok(go_on)
+    })
 }
 
 #[cfg(test)]

@@ -141,7 +141,7 @@ fn f16_bits(value: f32) -> u16 {
 
 #[test]
 fn a_tensor_longer_than_a_piece_is_whole() {
-    // 18 MB of bf16: a piece of 16 MB and a rest.
+    // 18 MB of bf16: many pieces and a rest.
     let bytes: Vec<u8> = (0..9_000_000_u32).flat_map(|i| (0x3f80 + (i % 97) as u16).to_le_bytes()).collect();
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("model.safetensors");
