@@ -30,7 +30,7 @@ pub struct Args {
     #[arg(long)]
     threads: Option<NonZeroUsize>,
     /// JSON: {"images", "threads", "seconds"} from the first file's opening until every picture's values lie in
-    /// memory, as the model takes them.
+    /// memory, as the model takes them; of a second time, when files, code and memory are warm as in a run.
     #[arg(long)]
     timing: Option<PathBuf>,
 }
@@ -54,9 +54,14 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let threads =
         args.threads.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
     let cut = |path: &PathBuf| request::patches_of(path, &processor.patches);
+    let prepare = || -> Result<Vec<Patches>, Failure> {
+        ahead(threads, args.images.iter(), cut, |cut| cut.collect::<Result<_, _>>()).map_err(Failure::input)
+    };
+    if args.timing.is_some() {
+        prepare()?;
+    }
     let start = Instant::now();
-    let pictures: Vec<Patches> = ahead(threads, args.images.iter(), cut, |cut| cut.collect::<Result<_, _>>())
-        .map_err(Failure::input)?;
+    let pictures = prepare()?;
     let seconds = start.elapsed().as_secs_f64();
     write(&args.output, &pictures, config.vision.patch_values() as usize)?;
     match &args.timing {
