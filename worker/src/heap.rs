@@ -8,7 +8,7 @@ pub fn keep_freed_memory() {
         /// The largest values that `mallopt` takes are those of a C int.
         const NEVER: libc::c_int = 1 << 30;
         for (parameter, value) in
-            [(libc::M_MMAP_THRESHOLD, NEVER), (libc::M_TRIM_THRESHOLD, NEVER), (libc::M_TOP_PAD, 64 << 20)]
+            [(libc::M_MMAP_THRESHOLD, NEVER), (libc::M_TRIM_THRESHOLD, NEVER), (libc::M_TOP_PAD, 16 << 20)]
         {
             // SAFETY: called before any other thread exists; the parameters are the C library's own.
             unsafe { libc::mallopt(parameter, value) };
