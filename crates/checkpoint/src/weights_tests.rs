@@ -139,7 +139,7 @@ fn pieces_are_the_whole_tensor() {
 fn a_file_cut_short_while_it_is_read_is_an_error() {
     let folder = folder(&[(SINGLE, file(&format!("{{{}}}", entry("a", 0, 8)), &[7; 8]))]);
     let weights = WeightFiles::open(folder.path()).unwrap();
-    fs::File::options().write(true).open(folder.path().join(SINGLE)).unwrap().set_len(64).unwrap();
+    File::options().write(true).open(folder.path().join(SINGLE)).unwrap().set_len(64).unwrap();
     let cut = weights.tensor("a").unwrap().each_piece(|_| Ok::<bool, io::Error>(true)).unwrap_err();
     assert_eq!(cut.kind(), io::ErrorKind::UnexpectedEof);
 }

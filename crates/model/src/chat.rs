@@ -101,7 +101,9 @@ impl Chat {
 fn python_method(state: &mut State, value: &Value, method: &str, args: &[Value]) -> Result<Value, Error> {
     let text = value.as_str().is_some();
     match (method, args) {
-        ("replace", _) if text => state.apply_filter("replace", &[&[value.clone()], args].concat()),
+        ("replace", _) if text => {
+            state.apply_filter("replace", &[std::slice::from_ref(value), args].concat())
+        }
         ("join", [parts]) if text => state.apply_filter("join", &[parts.clone(), value.clone()]),
         ("format", _) if text => {
             Err(Error::new(ErrorKind::UnknownMethod, "format is not among the methods of a text"))
