@@ -12,7 +12,7 @@ BIN := $(CARGO_TARGET_DIR)/release
 DATA := runs/quickstart-data
 PYTHON := $(CACHE)/venv/bin/python3
 
-.PHONY: help setup build quickstart warmstart dataset test lint bench bench-rollout bench-preprocess check-memory clean
+.PHONY: help setup build quickstart warmstart dataset test lint bench bench-rollout bench-preprocess check-memory fuzz clean
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
 
@@ -67,6 +67,10 @@ bench-preprocess: build setup-test
 ## make check-memory a 3B-shaped checkpoint loads and scores within 1.3 times its size (8 GB of disk for a minute)
 check-memory: build setup-test
 	$(PYTHON) tests/python/check_memory.py $(BIN)/worker --shape 3b
+
+## make fuzz         every reader of files, a minute each (installs cargo-fuzz)
+fuzz: setup-build
+	deploy/setup/fuzz.sh
 
 ## make clean        remove what builds and runs have made (not the Python environment)
 clean:

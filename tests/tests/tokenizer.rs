@@ -61,7 +61,7 @@ fn ten_thousand_strings_are_encoded_and_decoded_as_pythons_tokenizers_does() {
     let processor = published();
     let folder = tempfile::tempdir().unwrap();
     let lines = folder.path().join("lines.jsonl");
-    script("tokenizer_strings.py", &[text(&tokenizer()), text(&lines), "--count", "10000"]);
+    script("tokenizer_strings.py", &[text(&tokenizer()), text(&lines), "--count", "12000"]);
     let mut seen = (0, 0);
     for line in fs::read_to_string(lines).unwrap().lines() {
         let line: Line = serde_json::from_str(line).unwrap();
@@ -72,7 +72,7 @@ fn ten_thousand_strings_are_encoded_and_decoded_as_pythons_tokenizers_does() {
         assert_eq!(processor.decode(&line.ids).unwrap(), line.decoded, "{:?}", line.ids);
         seen.1 += 1;
     }
-    assert_eq!(seen, (9000, 10_000));
+    assert!(seen.0 >= 10_000 && seen.1 >= 10_000, "{seen:?}");
 }
 
 #[test]
