@@ -31,7 +31,7 @@ debian() {
     esac
     missing+=("$package"); say "$package is missing: $why"
   done <<'LIST'
-g++ g++ compiles the collective shim over libtorch
+g++ g++ compiles the shims over libtorch
 make make runs the build
 git git versions the recipes of a run
 cmake cmake builds libjpeg-turbo
