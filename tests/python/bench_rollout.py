@@ -160,4 +160,5 @@ def main():
             compare(a, size, folder, a.cache or folder)
 
 
-main()
+if __name__ == "__main__":
+    main()

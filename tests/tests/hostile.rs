@@ -294,7 +294,11 @@ fn a_chat_template_without_end_measure_or_place_is_refused() {
             ),
             (name, template(&"{% if a %}".repeat(100_000)), &["chat template: ", "recursion"]),
             (name, template(""), &["request a: ", "no tokens"]),
-            (name, template("a"), &["request a: 1 pictures and videos were given, the prompt has places for 0"]),
+            (
+                name,
+                template("a"),
+                &["request a: 1 pictures and videos were given, the prompt has places for 0"],
+            ),
             (name, template(&picture.repeat(2)), &["request a: ", "for a picture 2 that was not given"]),
             (
                 name,

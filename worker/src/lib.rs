@@ -5,6 +5,7 @@
 pub mod ahead;
 pub mod bench;
 pub mod commands;
+pub mod device;
 pub mod draw;
 pub mod failure;
 pub mod heap;

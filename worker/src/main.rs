@@ -35,6 +35,12 @@ enum Command {
 
 fn main() -> ExitCode {
     heap::keep_freed_memory();
+    #[cfg(feature = "nccl")]
+    if std::env::var_os("TORCH_NCCL_ASYNC_ERROR_HANDLING").is_none() {
+        // libtorch's default ends the process when an operation fails, and then no epoch follows.
+        // SAFETY: no other thread exists yet.
+        unsafe { std::env::set_var("TORCH_NCCL_ASYNC_ERROR_HANDLING", "0") };
+    }
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -39,7 +39,7 @@ pub fn run(assignment: Assignment, orders: &Receiver<(Stamp, Order)>, reports: &
         tch::set_num_threads(threads);
     }
     let faults = Faults { rank: identity.rank, planned: run.faults.clone() };
-    let mut bench = Bench::new(run, device, World::new(identity.address), progress);
+    let mut bench = Bench::new(run, device, World::new(identity.address, device), progress);
     while let Ok((stamp, order)) = orders.recv() {
         let report = match carry_out(&mut bench, &faults, stamp.epoch(), order) {
             Ok(report) => report,

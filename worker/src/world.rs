@@ -5,19 +5,21 @@ use std::time::Duration;
 
 use collective::{Bind, GlooGroup, Group, Store};
 use proto::v1::FormEpoch;
+use tch::Device;
 
 /// The store and the group of the current epoch.
 pub struct World {
     address: String,
+    device: Device,
     store: Option<Store>,
     group: Option<Box<dyn Group>>,
 }
 
 impl World {
-    /// Binds whatever it opens to `address` alone.
+    /// Binds whatever it opens to `address` alone; tensors lie on `device`.
     #[must_use]
-    pub fn new(address: String) -> Self {
-        Self { address, store: None, group: None }
+    pub fn new(address: String, device: Device) -> Self {
+        Self { address, device, store: None, group: None }
     }
 
     /// Hosts a rendezvous store and says where it listens.
@@ -46,9 +48,15 @@ impl World {
         }
         let store = self.store.as_ref().ok_or("no store")?;
         let (rank, world) = (order.group_rank as usize, order.world_size as usize);
-        let bind = Bind::Host(self.address.clone());
-        let group = GlooGroup::form(store, epoch, rank, world, &bind, timeout).map_err(|e| e.to_string())?;
-        self.group = Some(Box::new(group));
+        let group = match self.device {
+            Device::Cuda(device) => nccl(store, epoch, rank, world, device, timeout)?,
+            _ => {
+                let bind = Bind::Host(self.address.clone());
+                let group = GlooGroup::form(store, epoch, rank, world, &bind, timeout);
+                Box::new(group.map_err(|e| e.to_string())?)
+            }
+        };
+        self.group = Some(group);
         Ok(())
     }
 
@@ -66,6 +74,37 @@ impl World {
             group.shutdown();
         }
     }
+}
+
+#[cfg(feature = "nccl")]
+fn nccl(
+    store: &Store,
+    epoch: u64,
+    rank: usize,
+    world: usize,
+    device: usize,
+    timeout: Duration,
+) -> Result<Box<dyn Group>, String> {
+    let group = collective::NcclGroup::form(store, epoch, rank, world, device, timeout);
+    Ok(Box::new(group.map_err(|e| e.to_string())?))
+}
+
+#[cfg(not(feature = "nccl"))]
+fn nccl(
+    _: &Store,
+    _: u64,
+    _: usize,
+    world: usize,
+    device: usize,
+    _: Duration,
+) -> Result<Box<dyn Group>, String> {
+    if world == 1 {
+        return Ok(Box::new(collective::LocalGroup::alone()));
+    }
+    Err(format!(
+        "GPU {device} needs NCCL to meet {} others, and this worker was built without: build it with --features worker/nccl",
+        world - 1
+    ))
 }
 
 fn resolve(host: &str, port: u16) -> Result<SocketAddr, String> {

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::request::{self, Dtype, Loaded, Request};
 use crate::ahead::{self, ahead};
+use crate::device;
 use crate::failure::Failure;
 use crate::heap;
 use crate::inputs::Ready;
@@ -106,7 +107,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         min_new_tokens: args.min_new_tokens,
     };
     sampling.check().map_err(Failure::input)?;
-    let device = request::device(&args.device)?;
+    let device = device::parse(&args.device)?;
     if let Some(threads) = args.threads {
         tch::set_num_threads(i32::from(threads.max(1)));
     }

@@ -8,6 +8,7 @@ use tch::{Kind, Tensor, no_grad_guard};
 
 use super::request::{self, Dtype, Loaded, Request};
 use crate::ahead::{self, ahead};
+use crate::device;
 use crate::failure::Failure;
 use crate::inputs::Ready;
 
@@ -56,7 +57,7 @@ struct Line {
 /// If the model, a request or a picture cannot be used, or an output not be written.
 #[expect(clippy::needless_pass_by_value, reason = "every subcommand takes its arguments by value")]
 pub fn run(args: Args) -> Result<(), Failure> {
-    let device = request::device(&args.device)?;
+    let device = device::parse(&args.device)?;
     if let Some(threads) = args.threads {
         tch::set_num_threads(i32::from(threads.max(1)));
     }

@@ -125,23 +125,6 @@ impl Dtype {
     }
 }
 
-/// `cpu`, `cuda` or `cuda:N`.
-pub(super) fn device(name: &str) -> Result<Device, Failure> {
-    let index = match name {
-        "cpu" => return Ok(Device::Cpu),
-        "cuda" => Some(0),
-        other => other.strip_prefix("cuda:").and_then(|index| index.parse().ok()),
-    };
-    match index {
-        Some(index) if index < tch::Cuda::device_count() as usize => Ok(Device::Cuda(index)),
-        Some(_) => Err(Failure::input(format!(
-            "device {name}: libtorch sees {} CUDA devices",
-            tch::Cuda::device_count()
-        ))),
-        None => Err(Failure::input(format!("device \"{name}\": expected cpu, cuda or cuda:N"))),
-    }
-}
-
 /// A model directory, loaded.
 pub(super) struct Loaded {
     pub(super) qwen: Qwen,

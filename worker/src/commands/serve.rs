@@ -31,7 +31,7 @@ pub struct Args {
 /// If the arguments are wrong (exit code 2), the coordinator refuses (1) or cannot be reached (75).
 pub fn run(args: Args) -> Result<(), Failure> {
     let rank = rank(args.rank, |name| std::env::var(name).ok())?;
-    let device = device(&args.device)?;
+    let device = crate::device::parse(&args.device)?;
     let identity = Identity { rank, device: args.device, address: args.address, threads: args.threads };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
@@ -58,24 +58,6 @@ fn rank(given: Option<u32>, variable: impl Fn(&str) -> Option<String>) -> Result
     Err(Failure::input("no rank: give --rank N, or set RANK or SLURM_PROCID"))
 }
 
-fn device(name: &str) -> Result<tch::Device, Failure> {
-    let index = match name {
-        "cpu" => return Ok(tch::Device::Cpu),
-        "cuda" => Some(0),
-        _ => name.strip_prefix("cuda:").and_then(|n| n.parse::<usize>().ok()),
-    };
-    let index = index.ok_or_else(|| {
-        Failure::input(format!("--device \"{name}\" is unknown: expected cpu, cuda or cuda:N"))
-    })?;
-    let found = tch::Cuda::device_count();
-    if i64::try_from(index).unwrap_or(i64::MAX) >= found {
-        return Err(Failure::input(format!(
-            "--device {name} asks for GPU {index}, and libtorch sees {found}: check the driver and CUDA_VISIBLE_DEVICES, or give --device cpu"
-        )));
-    }
-    Ok(tch::Device::Cuda(index))
-}
-
 fn endpoint(given: &str) -> Result<String, Failure> {
     let path = PathBuf::from(given);
     let text = if path.is_file() {
@@ -94,7 +76,7 @@ fn endpoint(given: &str) -> Result<String, Failure> {
 
 #[cfg(test)]
 mod tests {
-    use super::{device, endpoint, rank};
+    use super::{endpoint, rank};
 
     #[test]
     fn a_rank_comes_from_the_flag_then_rank_then_slurm() {
@@ -105,13 +87,6 @@ mod tests {
             rank(None, |_| Some("x".into())).is_err_and(|e| e.exit_code == 2 && e.message.contains("\"x\""))
         );
         assert!(rank(None, |_| None).is_err_and(|e| e.message.contains("--rank")));
-    }
-
-    #[test]
-    fn a_device_that_is_not_there_is_refused_rather_than_replaced_by_the_cpu() {
-        assert_eq!(device("cpu").ok(), Some(tch::Device::Cpu));
-        assert!(device("cuda:99").is_err_and(|e| e.message.contains("GPU 99")));
-        assert!(device("tpu").is_err_and(|e| e.message.contains("\"tpu\"")));
     }
 
     #[test]

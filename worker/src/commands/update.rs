@@ -13,6 +13,7 @@ use tch::{Device, Kind};
 use train::{Completion, Counts, Item, Prepared, Trainer};
 
 use super::request::{self, Loaded, Request};
+use crate::device;
 use crate::failure::Failure;
 use crate::heap;
 use crate::inputs::Ready;
@@ -96,7 +97,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
             args.output.display()
         )));
     }
-    let device = request::device(&args.device)?;
+    let device = device::parse(&args.device)?;
     let (stage, kind) = settings(&args)?;
     let samples = by_sample(request::read_lines(&args.rollouts, recorded)?)?;
     if samples.is_empty() {
