@@ -1,6 +1,7 @@
 //! What the whole-program tests share: where the programs and the Python reference are, and small worlds to run.
 #![allow(clippy::missing_panics_doc, clippy::expect_used, reason = "a test fails by panicking")]
 
+pub mod answers;
 pub mod photographs;
 pub mod running;
 pub mod scene;

@@ -1,31 +1,12 @@
 //! What a request may hold, against transformers: texts, images and videos in any order, and what is wrong with one.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tests::answers::{Generated, Scored, lines};
 use tests::{fail, script, succeed, text};
-
-#[derive(Deserialize)]
-struct Scored {
-    id: String,
-    prompt_tokens: usize,
-    completion_ids: Vec<u32>,
-    logprobs: Vec<f64>,
-    #[serde(default)]
-    greedy_ids: Vec<u32>,
-}
-
-#[derive(Deserialize)]
-struct Generated {
-    completions: Vec<Completion>,
-}
-
-#[derive(Deserialize)]
-struct Completion {
-    ids: Vec<u32>,
-}
 
 /// A folder with a tiny model and pictures: five small ones, then six frames of 280 × 364 and six of 112 × 140.
 struct World {
@@ -120,11 +101,6 @@ impl World {
         assert!(!self.path("refused.jsonl").exists());
         said
     }
-}
-
-fn lines<T: for<'a> Deserialize<'a>>(path: &Path) -> Vec<T> {
-    let text = std::fs::read_to_string(path).unwrap();
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 fn words(text: &str) -> Value {

@@ -8,29 +8,8 @@ use std::path::{Path, PathBuf};
 use checkpoint::weights::WeightFiles;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tests::answers::{Generated, Scored, lines};
 use tests::{fail, script, succeed};
-
-#[derive(Deserialize)]
-struct Scored {
-    id: String,
-    prompt_tokens: usize,
-    completion_ids: Vec<u32>,
-    logprobs: Vec<f64>,
-    #[serde(default)]
-    greedy_ids: Vec<u32>,
-}
-
-#[derive(Deserialize)]
-struct Generated {
-    id: String,
-    completions: Vec<Completion>,
-}
-
-#[derive(Deserialize)]
-struct Completion {
-    ids: Vec<u32>,
-    logprobs: Vec<f64>,
-}
 
 /// A folder with a model, pictures and requests.
 struct World {
@@ -82,11 +61,6 @@ impl World {
         succeed("worker", &[fixed.as_slice(), more].concat());
         lines(&self.path(output))
     }
-}
-
-fn lines<T: for<'a> Deserialize<'a>>(path: &Path) -> Vec<T> {
-    let text = std::fs::read_to_string(path).unwrap();
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 /// Ids and prompt lengths equal; the largest difference of a log-probability.

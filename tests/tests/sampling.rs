@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
 
 use serde::Deserialize;
 use serde_json::json;
+use tests::answers::{Completion, Generated, lines};
 use tests::{script, succeed, text};
 
 /// Responses a request: enough that a wrong filter, or filters in a wrong order, show.
@@ -16,21 +16,6 @@ const DRAWS: usize = 3000;
 struct Expected {
     id: String,
     probabilities: BTreeMap<u32, f64>,
-}
-
-#[derive(Deserialize)]
-struct Generated {
-    id: String,
-    completions: Vec<Completion>,
-}
-
-#[derive(Deserialize)]
-struct Completion {
-    ids: Vec<u32>,
-}
-
-fn lines<T: for<'a> Deserialize<'a>>(path: &Path) -> Vec<T> {
-    fs::read_to_string(path).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 #[test]

@@ -32,7 +32,7 @@ pub(crate) fn apply<F: Function>(function: F, inputs: &[&Tensor]) -> Tensor {
         backward: backward::<F>,
         drop: forget::<F>,
     };
-    shim::node(inputs, &value, &saved, node)
+    shim::node(inputs, &value, &saved, &node)
 }
 
 extern "C" fn backward<F: Function>(

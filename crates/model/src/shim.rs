@@ -133,7 +133,7 @@ pub(crate) fn parallel<F: Fn(Range<usize>) + Sync>(count: usize, grain: usize, b
 }
 
 /// A tensor of `value` whose graph leads to `inputs` through `node`, which is handed `saved`.
-pub(crate) fn node(inputs: &[&Tensor], value: &Tensor, saved: &[&Tensor], node: Node) -> Tensor {
+pub(crate) fn node(inputs: &[&Tensor], value: &Tensor, saved: &[&Tensor], node: &Node) -> Tensor {
     let raw = |tensors: &[&Tensor]| tensors.iter().map(|t| t.as_ptr()).collect::<Vec<_>>();
     let (inputs, saved) = (raw(inputs), raw(saved));
     made(|out| {

@@ -201,6 +201,7 @@ impl<T: Element> Attend<'_, T> {
     }
 
     /// The part of a cache of `length` numbers a slot and key head that is a row's.
+    #[expect(clippy::mut_from_ref, reason = "an item's parts are its thread's alone")]
     #[inline(always)]
     fn own<'s>(&self, cache: &'s Shared<'_, T>, row: usize, length: usize) -> &'s mut [T] {
         let place = self.item.of.cohort.slots[self.item.row + row] * self.heads.key + self.key_head;

@@ -36,7 +36,6 @@ macro_rules! in_groups {
 /// Scores of `queries` `[n, head]` against the first `count` keys, in `scores` `[n, width]` from column `at` on; up
 /// to the next whole lane they become −∞.
 #[inline(always)]
-#[expect(clippy::too_many_arguments, reason = "two strided matrices")]
 pub(super) fn score<T: Element, const FMA: bool>(
     queries: &[f32],
     head: usize,
@@ -66,7 +65,6 @@ pub(super) fn score<T: Element, const FMA: bool>(
 }
 
 #[inline(always)]
-#[expect(clippy::too_many_arguments, reason = "two strided matrices")]
 fn score_some<T: Element, const FMA: bool, const Q: usize>(
     queries: &[f32],
     head: usize,
@@ -128,7 +126,6 @@ fn score_lanes<T: Element, const FMA: bool, const Q: usize, const W: usize>(
 
 /// Adds to `out` `[n, head]` the first `count` values, weighted by columns `at…` of `weights` `[n, width]`.
 #[inline(always)]
-#[expect(clippy::too_many_arguments, reason = "two strided matrices")]
 pub(super) fn blend<T: Element, const FMA: bool>(
     weights: &[f32],
     width: usize,
