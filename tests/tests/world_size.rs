@@ -30,6 +30,28 @@ fn two_workers_learn_what_one_learns() {
     assert!(difference <= TOLERANCE * update, "{difference} apart, training moved {update}");
 }
 
+#[test]
+fn workers_that_hold_slices_learn_what_one_that_holds_everything_learns() {
+    let scene = Scene::new(Start::Trained, "{ name: explore, kind: prpo, steps: 3 }");
+    let weights = |workers: u32, sharding: &str| {
+        scene.hosts("local", workers, "127.0.0.1:0");
+        let output = scene.text(&format!("run-{sharding}"));
+        let sharding = format!("parallel.sharding={sharding}");
+        let shape = ["--output", &output, "--set", "parallel.samples_per_step=4", "--set", &sharding];
+        let rollout = ["--set", "rollout={responses: 4, max_new_tokens: 32}"];
+        let _ = scene.run(&[shape.as_slice(), &rollout, &NO_EVALUATION].concat()).with(0);
+        WeightFiles::open(&Path::new(&output).join("checkpoints/latest")).unwrap()
+    };
+    let start = WeightFiles::open(&root().join("configs/quickstart/checkpoint")).unwrap();
+    let one = weights(1, "replicate");
+    for sharding in ["optimizer", "full"] {
+        let two = weights(2, sharding);
+        let (update, difference) = (distance(&one, &start), distance(&one, &two));
+        assert!(update > 0.0);
+        assert!(difference <= TOLERANCE * update, "{sharding}: {difference} apart, training moved {update}");
+    }
+}
+
 /// The Euclidean norm of the difference over all weights.
 fn distance(a: &WeightFiles, b: &WeightFiles) -> f64 {
     assert!(a.names().eq(b.names()));

@@ -8,7 +8,7 @@ use model::{Config, Params, Processor, Qwen};
 use proto::v1::{BeginStage, StageReady, TrainItem};
 use settings::{Dtype, Stage};
 use tch::{Device, Kind};
-use train::{Counts, Error, Item, Prepared, Trainer};
+use train::{Counts, Error, Item, Place, Prepared, Trainer};
 
 use crate::inputs::Inputs;
 use crate::progress::Progress;
@@ -76,7 +76,8 @@ impl Bench {
         match &mut self.model {
             Some((inputs, trainer)) if order.weights.is_empty() => {
                 inputs.begin_stage(&stage.data);
-                trainer.begin_stage(&stage, None)?;
+                let group = self.world.group().map_err(Stopped::Work)?;
+                trainer.begin_stage(&stage, None, group)?;
             }
             _ => {
                 if !order.weights.is_empty() {
@@ -86,7 +87,8 @@ impl Bench {
             }
         }
         self.stage = Some(stage);
-        Ok(StageReady { stage: order.stage, digest: self.trainer()?.digest() })
+        let trainer = self.trainer()?;
+        Ok(StageReady { stage: order.stage, digest: trainer.digest(), part: Some(part(trainer)) })
     }
 
     fn load(&self, stage: &Stage) -> Result<(Inputs, Trainer), Stopped> {
@@ -101,7 +103,8 @@ impl Bench {
             Dtype::Float32 => Kind::Float,
         };
         let model = Qwen::new(config, kind, self.device);
-        let trainer = Trainer::new(model, weights, stage, 0, self.deadline())?;
+        let place = Place::in_group(self.world.group().map_err(Stopped::Work)?);
+        let trainer = Trainer::at(place, model, weights, stage, 0, self.deadline())?;
         Ok((Inputs::new(processor, &stage.data), trainer))
     }
 
@@ -167,6 +170,34 @@ impl Bench {
         Ok(Counts { step, answer_weight: counts.weight })
     }
 
+    /// Brings all weights here for a rollout; every rank has to, also without samples of its own.
+    ///
+    /// # Errors
+    /// If a collective fails.
+    pub fn gather(&mut self) -> Result<(), Stopped> {
+        let group = self.world.group().map_err(Stopped::Work)?;
+        let (_, trainer) = self.model.as_mut().ok_or_else(no_stage)?;
+        Ok(trainer.gather(group)?)
+    }
+
+    /// Lets go of the weights that a rollout needed.
+    pub fn release(&mut self) {
+        if let Some((_, trainer)) = &mut self.model {
+            trainer.release();
+        }
+    }
+
+    /// Writes the weights as a Hugging Face directory's files; every rank has to take part where weights are cut.
+    ///
+    /// # Errors
+    /// If a file cannot be written, or a collective fails.
+    pub fn export(&mut self, folder: &Path) -> Result<checkpoint::Files, Stopped> {
+        let dtype = self.dtype();
+        let group = self.world.group().map_err(Stopped::Work)?;
+        let (_, trainer) = self.model.as_mut().ok_or_else(no_stage)?;
+        Ok(trainer.export(&self.source, folder, dtype, group)?)
+    }
+
     /// Forward, backward, and the sum over ranks.
     ///
     /// # Errors
@@ -178,6 +209,13 @@ impl Bench {
         let (_, trainer) = self.model.as_mut().ok_or_else(no_stage)?;
         Ok(trainer.prepare(items, counts, lr, group, &mut || progress.advance())?)
     }
+}
+
+/// What of the weights a trainer owns, as the coordinator hears it.
+#[must_use]
+pub fn part(trainer: &Trainer) -> proto::v1::Part {
+    let Place { index, of } = trainer.part();
+    proto::v1::Part { index: index as u32, of: of as u32 }
 }
 
 fn no_stage() -> Stopped {

@@ -5,7 +5,7 @@
 use proto::v1::{Applied, Commit, Evaluate, Evaluated, Rollout, RolloutsReady, StepReady, Update};
 use settings::StageKind;
 
-use crate::bench::{Bench, Stopped};
+use crate::bench::{Bench, Stopped, part};
 use crate::draw::{draw, judge};
 
 /// Samples → pictures and prompts → K responses each.
@@ -14,7 +14,10 @@ use crate::draw::{draw, judge};
 /// If the order does not fit the stage. A sample that cannot be read is reported in its place instead.
 pub fn rollout(bench: &mut Bench, order: Rollout) -> Result<RolloutsReady, Stopped> {
     let sampling = order.sampling.ok_or_else(|| Stopped::work("a rollout without sampling parameters"))?;
-    let samples = draw(bench, order.samples, &sampling, order.step, order.attempt)?;
+    bench.gather()?;
+    let samples = draw(bench, order.samples, &sampling, order.step, order.attempt);
+    bench.release();
+    let samples = samples?;
     Ok(RolloutsReady { step: order.step, attempt: order.attempt, samples })
 }
 
@@ -42,7 +45,8 @@ pub fn update(bench: &mut Bench, order: Update) -> Result<StepReady, Stopped> {
 /// If no step was prepared.
 pub fn commit(bench: &mut Bench, order: Commit) -> Result<Applied, Stopped> {
     bench.trainer()?.commit(order.skip).map_err(Stopped::from)?;
-    Ok(Applied { step: order.step, digest: bench.trainer()?.digest() })
+    let trainer = bench.trainer()?;
+    Ok(Applied { step: order.step, digest: trainer.digest(), part: Some(part(trainer)) })
 }
 
 /// Responses to held-out samples, or in a vision stage what its head says of them.
@@ -50,12 +54,15 @@ pub fn commit(bench: &mut Bench, order: Commit) -> Result<Applied, Stopped> {
 /// # Errors
 /// As [`rollout`].
 pub fn evaluate(bench: &mut Bench, order: Evaluate) -> Result<Evaluated, Stopped> {
+    bench.gather()?;
     let samples = if bench.stage()?.kind == StageKind::Vision {
-        judge(bench, order.samples)?
+        judge(bench, order.samples)
     } else {
         let sampling =
             order.sampling.ok_or_else(|| Stopped::work("an evaluation without sampling parameters"))?;
-        draw(bench, order.samples, &sampling, order.step, 0)?
+        draw(bench, order.samples, &sampling, order.step, 0)
     };
+    bench.release();
+    let samples = samples?;
     Ok(Evaluated { step: order.step, samples })
 }

@@ -119,11 +119,10 @@ fn carry_out(
 /// This rank's files of a checkpoint, with their digests by name.
 fn write_checkpoint(bench: &mut Bench, order: &WriteCheckpoint) -> Result<CheckpointWritten, Stopped> {
     let folder = Path::new(&order.folder);
-    let (source, dtype) = (bench.source().to_path_buf(), bench.dtype());
-    let trainer = bench.trainer()?;
-    let mut files = trainer.export(&source, folder, dtype)?;
+    let mut files = bench.export(folder)?;
     if order.optimizer {
-        files.insert(train::STATE_FILE.into(), trainer.save_state(folder)?);
+        let (name, digest) = bench.trainer()?.save_state(folder)?;
+        files.insert(name, digest);
     }
     let digests = files.into_iter().map(|(name, file)| (name, file.sha256)).collect();
     Ok(CheckpointWritten { step: order.step, digests })

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use settings::Run;
+use settings::{Run, Sharding};
 
 /// A stage as the agenda sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub struct StageSpec {
     pub test_after: bool,
     /// Non-finite steps in a row after which the run stops.
     pub max_consecutive_skips: u32,
+    /// No rank holds all masters.
+    pub sharded: bool,
 }
 
 impl StageSpec {
@@ -46,6 +48,7 @@ impl StageSpec {
                 test_before: i == first && !stage.data.test.is_empty(),
                 test_after: i == last && !stage.data.test.is_empty(),
                 max_consecutive_skips: stage.optimizer.max_consecutive_skips,
+                sharded: stage.parallel.sharding != Sharding::Replicate,
             })
             .collect()
     }

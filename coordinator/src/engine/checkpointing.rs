@@ -1,5 +1,6 @@
-//! Weights go to disk: rank 0 writes, the shell checks and publishes, old ones go.
+//! Weights go to disk: rank 0 writes (under sharding every rank its part), the shell checks and publishes, old ones go.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 use std::time::Duration;
@@ -38,30 +39,39 @@ impl Engine {
         if !matches!(phase, Checkpointing::Staging) {
             return;
         }
-        *phase = Checkpointing::Writing;
+        // Where weights are cut over ranks, every one of them gives its part.
+        let sharded = self.activity.and_then(Activity::stage).and_then(|stage| self.spec.stages.get(stage));
+        let count = if sharded.is_some_and(|stage| stage.sharded) { self.world.len() } else { 1 };
+        let writers: Vec<Rank> = self.world.iter().copied().take(count).collect();
+        *phase = Checkpointing::Writing { writers: writers.clone(), written: BTreeMap::new() };
         let order =
             WriteCheckpoint { step: name.step, folder: folder.display().to_string(), optimizer: false };
         self.members.restart_progress(now);
-        if let Some(writer) = self.world.first() {
-            self.send(*writer, Order::WriteCheckpoint(order), out);
+        for writer in writers {
+            self.send(writer, Order::WriteCheckpoint(order.clone()), out);
         }
     }
 
     pub(super) fn on_checkpoint_written(
         &mut self,
         rank: Rank,
-        written: CheckpointWritten,
+        done: CheckpointWritten,
         out: &mut Vec<Command>,
     ) {
         let State::Checkpointing { name, phase } = &mut self.state else { return };
-        let due = matches!(phase, Checkpointing::Writing) && written.step == name.step;
-        if !due || self.world.first() != Some(&rank) {
+        let Checkpointing::Writing { writers, written } = phase else { return };
+        if done.step != name.step || !writers.contains(&rank) {
             return;
         }
+        written.entry(rank).or_insert_with(|| done.digests.into_iter().collect());
+        if written.len() < writers.len() {
+            return;
+        }
+        let digests = std::mem::take(written).into_values().flatten().collect();
         *phase = Checkpointing::Publishing;
         out.push(Command::PublishCheckpoint {
             name: name.clone(),
-            digests: written.digests.into_iter().collect(),
+            digests,
             weights_digest: self.weights_digest.clone(),
         });
     }

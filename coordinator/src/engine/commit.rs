@@ -6,7 +6,7 @@ use std::time::Duration;
 use proto::v1::coordinator_message::Body as Order;
 use proto::v1::{Applied, Commit, StepReady};
 
-use super::staging::agreed;
+use super::digests::{PartDigest, agreed};
 use super::state::{State, StepFacts, StepPhase};
 use super::{Command, Engine, Rank, Record, StepRecord};
 
@@ -44,7 +44,7 @@ impl Engine {
         if done.step != stepping.step {
             return;
         }
-        applied.entry(rank).or_insert(done.digest);
+        applied.entry(rank).or_insert(PartDigest::new(done.part, done.digest));
         if applied.len() < self.world.len() {
             return;
         }

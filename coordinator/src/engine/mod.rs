@@ -19,6 +19,7 @@ mod agenda;
 mod checkpointing;
 mod command;
 mod commit;
+mod digests;
 mod evaluating;
 mod event;
 mod failing;
@@ -202,8 +203,8 @@ impl Engine {
             State::Evaluating { phase: Evaluating::Answering { answers, .. }, .. } => {
                 all_but(&|r| answers.contains_key(r))
             }
-            State::Checkpointing { phase: Checkpointing::Writing, .. } => {
-                self.world.first().copied().into_iter().collect()
+            State::Checkpointing { phase: Checkpointing::Writing { writers, written }, .. } => {
+                writers.iter().copied().filter(|r| !written.contains_key(r)).collect()
             }
             _ => Vec::new(),
         }

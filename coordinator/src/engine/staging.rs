@@ -6,6 +6,7 @@ use std::time::Duration;
 use proto::v1::coordinator_message::Body as Order;
 use proto::v1::{BeginStage, StageReady};
 
+use super::digests::{PartDigest, agreed};
 use super::state::State;
 use super::{Activity, Command, Engine, Outcome, Rank, Record, StageRecord};
 
@@ -49,7 +50,7 @@ impl Engine {
         if ready.stage as usize != *stage {
             return;
         }
-        digests.entry(rank).or_insert(ready.digest);
+        digests.entry(rank).or_insert(PartDigest::new(ready.part, ready.digest));
         if digests.len() < self.world.len() {
             return;
         }
@@ -69,23 +70,6 @@ impl Engine {
                 );
                 self.fail(now, reason, 1, out);
             }
-        }
-    }
-}
-
-/// The digest that all ranks report, or who reports what.
-pub(super) fn agreed(digests: &BTreeMap<Rank, String>) -> Result<String, String> {
-    let mut groups: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-    for (rank, digest) in digests {
-        groups.entry(digest).or_default().push(rank.to_string());
-    }
-    match groups.len() {
-        0 => Ok(String::new()),
-        1 => Ok(groups.keys().map(ToString::to_string).collect()),
-        _ => {
-            let groups =
-                groups.iter().map(|(digest, ranks)| format!("rank {} has {digest}", ranks.join(", ")));
-            Err(groups.collect::<Vec<_>>().join("; "))
         }
     }
 }

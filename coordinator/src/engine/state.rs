@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use proto::v1::{SampleRollout, StepReady};
 
+use super::digests::PartDigest;
 use super::failing::Evidence;
 use super::{CheckpointName, EvaluationSet, Moment, Outcome, Rank};
 
@@ -16,7 +17,7 @@ pub(crate) enum State {
     /// Everybody joined; the groups are being made.
     Forming { deadline: Duration, formed: BTreeSet<Rank> },
     /// Weights are being loaded; the digests that came in.
-    Staging { stage: usize, digests: BTreeMap<Rank, String> },
+    Staging { stage: usize, digests: BTreeMap<Rank, PartDigest> },
     /// An optimizer step.
     Stepping(Stepping),
     /// Held-out questions are being answered.
@@ -55,7 +56,7 @@ pub(crate) enum StepPhase {
     /// Ranks prepare the update.
     Update { ready: BTreeMap<Rank, StepReady>, facts: StepFacts },
     /// Committed, and being applied; the digests that came in.
-    Commit { skip: bool, applied: BTreeMap<Rank, String> },
+    Commit { skip: bool, applied: BTreeMap<Rank, PartDigest> },
 }
 
 /// What the step's record takes from its plan.
@@ -83,8 +84,8 @@ pub(crate) enum Evaluating {
 pub(crate) enum Checkpointing {
     /// The shell makes the folder.
     Staging,
-    /// The lowest rank writes.
-    Writing,
+    /// Who was asked, in rank order, and the digests by file of those who have answered.
+    Writing { writers: Vec<Rank>, written: BTreeMap<Rank, BTreeMap<String, String>> },
     /// The shell checks and publishes.
     Publishing,
 }

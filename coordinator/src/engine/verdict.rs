@@ -100,7 +100,9 @@ impl Engine {
                 format!("{what} on {set} ({moment} stage {name}, step {})", self.committed_step)
             }
             State::Checkpointing { name, phase } => match phase {
-                Checkpointing::Staging | Checkpointing::Writing => format!("writing checkpoint {name}"),
+                Checkpointing::Staging | Checkpointing::Writing { .. } => {
+                    format!("writing checkpoint {name}")
+                }
                 Checkpointing::Publishing => format!("publishing checkpoint {name}"),
             },
             State::Staging { .. } => format!("start of stage {name}"),

@@ -142,6 +142,7 @@ impl Fake {
                 Report::StageReady(StageReady {
                     stage: begin.stage,
                     digest: format!("stage {}", begin.stage),
+                    part: None,
                 })
             }
             Order::Rollout(rollout) => {
@@ -167,9 +168,11 @@ impl Fake {
                     metrics: HashMap::from([("tokens".into(), 4.0), ("kl".into(), 0.4)]),
                 })
             }
-            Order::Commit(commit) => {
-                Report::Applied(Applied { step: commit.step, digest: format!("after {}", commit.step) })
-            }
+            Order::Commit(commit) => Report::Applied(Applied {
+                step: commit.step,
+                digest: format!("after {}", commit.step),
+                part: None,
+            }),
             Order::Evaluate(evaluate) => {
                 let sampling = evaluate.sampling.unwrap();
                 let samples = evaluate.samples.iter().map(|s| self.answer(s, &sampling)).collect();

@@ -38,6 +38,17 @@ pub fn tensor_digest(name: &str, shape: &[i64], f32_le: &[u8]) -> [u8; 32] {
     hasher.finalize().into()
 }
 
+/// The digest of weights that several ranks own parts of, from the parts' digests in order.
+#[must_use]
+pub fn parts_digest<'a>(parts: impl IntoIterator<Item = &'a str>) -> String {
+    let mut hasher = Sha256::new();
+    for part in parts {
+        hasher.update((part.len() as u64).to_le_bytes());
+        hasher.update(part);
+    }
+    hex(&hasher.finalize())
+}
+
 /// The digest of a set of weights from its tensors' digests, given in the order of their names.
 ///
 /// A digest of digests: a rank that holds some of the tensors hashes those alone, and frozen ones are

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use safetensors::tensor::{View, serialize_to_file};
 use serde_json::{Value, json};
@@ -33,9 +33,7 @@ const COMPANIONS: [&str; 13] = [
     "vocab.json",
 ];
 
-/// Writes `config.json`, the tokenizer's and processor's files of `source`, and `weights` (sorted by name,
-/// at most `shard_bytes` a file) into `folder`, and syncs them. `dtype` is the weights' type as configuration
-/// files spell it, `bfloat16` or `float32`. A tensor's bytes are asked for when it is written, one at a time.
+/// Writes a Hugging Face directory of `weights`, see [`Export`].
 ///
 /// # Errors
 /// If `source` has no `config.json`, or a file cannot be read or written.
@@ -46,17 +44,107 @@ pub fn export<V: View>(
     dtype: &str,
     shard_bytes: u64,
 ) -> Result<Files, PublishError> {
-    let mut files = Files::new();
-    write_config(source, folder, dtype)?;
-    let companions = COMPANIONS.iter().filter(|name| source.join(name).is_file());
-    for name in companions {
-        let to = folder.join(name);
-        fs::copy(source.join(name), &to).map_err(PublishError::io("write", &to))?;
-        files.insert((*name).to_owned(), seal(&to)?);
+    let mut export = Export::begin(source, folder, dtype, shard_bytes)?;
+    for (name, weight) in weights {
+        export.add(name, weight)?;
     }
-    files.insert("config.json".to_owned(), seal(&folder.join("config.json"))?);
-    files.extend(write_weights(folder, weights, shard_bytes)?);
-    Ok(files)
+    export.finish()
+}
+
+/// A Hugging Face directory being written. A file of weights goes to disk when it is full: no more than one file's
+/// tensors are held.
+#[derive(Debug)]
+pub struct Export<V> {
+    folder: PathBuf,
+    shard_bytes: u64,
+    files: Files,
+    /// The file being filled.
+    shard: BTreeMap<String, V>,
+    filled: u64,
+    /// Files of weights on disk, with the names in each.
+    written: Vec<(FileDigest, Vec<String>)>,
+    total: u64,
+}
+
+impl<V: View> Export<V> {
+    /// Writes `config.json` and the tokenizer's and processor's files of `source` into `folder`, and syncs them.
+    /// `dtype` is the weights' type as configuration files spell it, `bfloat16` or `float32`; a file of weights
+    /// holds at most `shard_bytes`, or one tensor.
+    ///
+    /// # Errors
+    /// If `source` has no `config.json`, or a file cannot be read or written.
+    pub fn begin(source: &Path, folder: &Path, dtype: &str, shard_bytes: u64) -> Result<Self, PublishError> {
+        let mut files = Files::new();
+        write_config(source, folder, dtype)?;
+        let companions = COMPANIONS.iter().filter(|name| source.join(name).is_file());
+        for name in companions {
+            let to = folder.join(name);
+            fs::copy(source.join(name), &to).map_err(PublishError::io("write", &to))?;
+            files.insert((*name).to_owned(), seal(&to)?);
+        }
+        files.insert("config.json".to_owned(), seal(&folder.join("config.json"))?);
+        let folder = folder.to_owned();
+        let (shard, written) = (BTreeMap::new(), Vec::new());
+        Ok(Self { folder, shard_bytes, files, shard, filled: 0, written, total: 0 })
+    }
+
+    /// Adds a tensor under its published name. Its bytes are asked for when its file is written.
+    ///
+    /// # Errors
+    /// If a file cannot be written.
+    pub fn add(&mut self, name: String, tensor: V) -> Result<(), PublishError> {
+        let bytes = tensor.data_len() as u64;
+        if self.filled > 0 && self.filled + bytes > self.shard_bytes {
+            self.flush()?;
+        }
+        self.filled += bytes;
+        self.total += bytes;
+        self.shard.insert(name, tensor);
+        Ok(())
+    }
+
+    /// Writes what is left, and names the files: `model.safetensors`, or numbered shards with their index.
+    ///
+    /// # Errors
+    /// If a file cannot be written.
+    pub fn finish(mut self) -> Result<Files, PublishError> {
+        if self.filled > 0 || self.written.is_empty() {
+            self.flush()?;
+        }
+        let count = self.written.len();
+        let mut weight_map = BTreeMap::new();
+        for (i, (digest, tensors)) in std::mem::take(&mut self.written).into_iter().enumerate() {
+            let name = match count {
+                1 => "model.safetensors".to_owned(),
+                _ => format!("model-{:05}-of-{count:05}.safetensors", i + 1),
+            };
+            let to = self.folder.join(&name);
+            fs::rename(self.unnamed(i), &to).map_err(PublishError::io("write", &to))?;
+            weight_map.extend(tensors.into_iter().map(|tensor| (tensor, name.clone())));
+            self.files.insert(name, digest);
+        }
+        if count > 1 {
+            let index = self.folder.join("model.safetensors.index.json");
+            let text = json!({ "metadata": { "total_size": self.total }, "weight_map": weight_map });
+            write_synced(&index, text.to_string().as_bytes())?;
+            self.files.insert("model.safetensors.index.json".to_owned(), seal(&index)?);
+        }
+        Ok(self.files)
+    }
+
+    fn flush(&mut self) -> Result<(), PublishError> {
+        let shard = std::mem::take(&mut self.shard);
+        let names = shard.keys().cloned().collect();
+        let digest = write_tensors(&self.unnamed(self.written.len()), shard)?;
+        self.written.push((digest, names));
+        self.filled = 0;
+        Ok(())
+    }
+
+    /// Where a file lies until it is known how many there are.
+    fn unnamed(&self, number: usize) -> PathBuf {
+        self.folder.join(format!("model-{:05}.safetensors.partial", number + 1))
+    }
 }
 
 /// Writes one safetensors file and syncs it.
@@ -97,46 +185,6 @@ fn set_dtype(config: &mut serde_json::Map<String, Value>, dtype: &str) {
             config.insert(key.to_owned(), json!(dtype));
         }
     }
-}
-
-/// `model.safetensors`, or numbered shards with their index.
-fn write_weights<V: View>(
-    folder: &Path,
-    weights: BTreeMap<String, V>,
-    shard_bytes: u64,
-) -> Result<Files, PublishError> {
-    let total: u64 = weights.values().map(|w| w.data_len() as u64).sum();
-    let mut shards: Vec<BTreeMap<String, V>> = vec![BTreeMap::new()];
-    let mut filled = 0;
-    for (name, tensor) in weights {
-        let bytes = tensor.data_len() as u64;
-        if filled > 0 && filled + bytes > shard_bytes {
-            shards.push(BTreeMap::new());
-            filled = 0;
-        }
-        filled += bytes;
-        if let Some(shard) = shards.last_mut() {
-            shard.insert(name, tensor);
-        }
-    }
-    if shards.len() == 1 {
-        let name = "model.safetensors";
-        let only = shards.pop().unwrap_or_default();
-        return Ok(Files::from([(name.to_owned(), write_tensors(&folder.join(name), only)?)]));
-    }
-    let count = shards.len();
-    let mut files = Files::new();
-    let mut weight_map = BTreeMap::new();
-    for (i, shard) in shards.into_iter().enumerate() {
-        let name = format!("model-{:05}-of-{count:05}.safetensors", i + 1);
-        weight_map.extend(shard.keys().map(|tensor| (tensor.clone(), name.clone())));
-        files.insert(name.clone(), write_tensors(&folder.join(&name), shard)?);
-    }
-    let index = folder.join("model.safetensors.index.json");
-    let text = json!({ "metadata": { "total_size": total }, "weight_map": weight_map }).to_string();
-    write_synced(&index, text.as_bytes())?;
-    files.insert("model.safetensors.index.json".to_owned(), seal(&index)?);
-    Ok(files)
 }
 
 #[cfg(test)]

@@ -8,8 +8,8 @@ mod pieces;
 mod publish;
 pub mod weights;
 
-pub use digest::{sha256_file, tensor_digest, weights_digest};
-pub use export::{Files, SHARD_BYTES, export, write_tensors};
+pub use digest::{parts_digest, sha256_file, tensor_digest, weights_digest};
+pub use export::{Export, Files, SHARD_BYTES, export, write_tensors};
 pub use manifest::{FileDigest, MANIFEST, Manifest};
 pub use publish::{PublishError, Staging, verify};
 pub use safetensors::tensor::{Dtype, View};

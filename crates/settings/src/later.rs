@@ -34,11 +34,8 @@ const KEYS: &[Later] = &[
     later("slurm", None, "launcher local or external"),
 ];
 
-const WORDS: &[(&str, &[&str])] = &[
-    ("parallel.sharding", &["optimizer", "full", "hybrid"]),
-    ("model.trainable", &["lora"]),
-    ("launcher", &["ssh", "slurm"]),
-];
+const WORDS: &[(&str, &[&str])] =
+    &[("parallel.sharding", &["hybrid"]), ("model.trainable", &["lora"]), ("launcher", &["ssh", "slurm"])];
 
 const fn later(key: &'static str, only: Option<&'static str>, expected: &'static str) -> Later {
     Later { key, only, expected }

@@ -10,10 +10,7 @@ use tch::{Tensor, no_grad_guard};
 
 use crate::Error;
 use crate::blocks::BlockId;
-use crate::sharding::Sharding;
-
-/// Told after each link's backward which block is the last that is not complete yet.
-pub(crate) type Finished<'a> = dyn FnMut(&mut dyn Sharding, Option<BlockId>) -> Result<(), Error> + 'a;
+use crate::sharding::Weights;
 
 /// A chain's forward pass, with what its backward needs.
 pub(crate) struct Forward<'a> {
@@ -46,7 +43,7 @@ struct Graph {
 pub(crate) fn forward<'a>(
     links: Vec<Link<'a>>,
     input: &Tensor,
-    weights: &mut dyn Sharding,
+    weights: &mut dyn Weights,
     recompute: Recompute,
 ) -> Result<Forward<'a>, Error> {
     let trains = |link: &Link<'_>| link.params.iter().any(|name| weights.trains(name));
@@ -54,6 +51,9 @@ pub(crate) fn forward<'a>(
     let mut kept = Vec::with_capacity(links.len());
     let mut x = input.detach();
     for (i, link) in links.iter().enumerate() {
+        // The next link's weights travel while this one computes.
+        let next: Vec<&[String]> = links.iter().skip(i).take(2).map(|link| link.params.as_slice()).collect();
+        weights.announce(&next)?;
         let (y, keep) = if i >= first && recompute == Recompute::None {
             let graph = Graph::of(link, &x, i > first, weights)?;
             (graph.output.detach(), Kept::Graph(graph))
@@ -69,17 +69,12 @@ pub(crate) fn forward<'a>(
 
 impl Forward<'_> {
     /// Takes `dy`, the gradient of the chain's output, through the links from the last to the first, and adds
-    /// every trained parameter's gradient to `weights`. After each link, `finished` is given the last block that
+    /// every trained parameter's gradient to `weights`. After each link, `weights` learns of the last block that
     /// links before it still use (none before the first link): all blocks after that one are complete.
     ///
     /// # Errors
-    /// If a link's parameters cannot be had, or `finished` fails.
-    pub(crate) fn backward(
-        mut self,
-        dy: &Tensor,
-        weights: &mut dyn Sharding,
-        finished: &mut Finished<'_>,
-    ) -> Result<(), Error> {
+    /// If a link's parameters cannot be had, or a collective fails.
+    pub(crate) fn backward(mut self, dy: &Tensor, weights: &mut dyn Weights) -> Result<(), Error> {
         let open_before = open_before(&self.links)?;
         let mut dy = dy.shallow_clone();
         while let (Some(link), Some(kept)) = (self.links.pop(), self.kept.pop()) {
@@ -89,10 +84,22 @@ impl Forward<'_> {
             }
             let graph = match kept {
                 Kept::Graph(graph) => graph,
-                Kept::Input(x) => Graph::of(&link, &x, i > self.first, weights)?,
+                Kept::Input(x) => {
+                    let before = self.links.last().filter(|_| i > self.first);
+                    let next: Vec<&[String]> = [Some(&link), before]
+                        .into_iter()
+                        .flatten()
+                        .map(|link| link.params.as_slice())
+                        .collect();
+                    weights.announce(&next)?;
+                    Graph::of(&link, &x, i > self.first, weights)?
+                }
                 Kept::Nothing => break,
             };
-            model::backward(&graph.output, &dy);
+            // An idle link at the chain's start has nothing to differentiate.
+            if graph.output.requires_grad() {
+                model::backward(&graph.output, &dy);
+            }
             for (name, leaf) in &graph.leaves {
                 let gradient = leaf.grad();
                 if gradient.defined() {
@@ -103,7 +110,7 @@ impl Forward<'_> {
                 dy = graph.input.grad();
             }
             drop(graph);
-            finished(weights, open_before[i])?;
+            weights.reduce_above(open_before[i])?;
         }
         Ok(())
     }
@@ -111,12 +118,7 @@ impl Forward<'_> {
 
 impl Graph {
     /// Runs a link on leaves of its own.
-    fn of(
-        link: &Link<'_>,
-        x: &Tensor,
-        below_trains: bool,
-        weights: &mut dyn Sharding,
-    ) -> Result<Self, Error> {
+    fn of(link: &Link<'_>, x: &Tensor, below_trains: bool, weights: &mut dyn Weights) -> Result<Self, Error> {
         let params = weights.params(&link.params)?.into_iter();
         let leaf = |name: String, tensor: Tensor| {
             let trains = weights.trains(&name);
@@ -129,7 +131,7 @@ impl Graph {
     }
 }
 
-fn without_graph(link: &Link<'_>, x: &Tensor, weights: &mut dyn Sharding) -> Result<Tensor, Error> {
+fn without_graph(link: &Link<'_>, x: &Tensor, weights: &mut dyn Weights) -> Result<Tensor, Error> {
     let params = weights.params(&link.params)?;
     let _guard = no_grad_guard();
     Ok((link.forward)(&params, x))

@@ -6,11 +6,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use tch::Tensor;
+
 use crate::Error;
 
 /// Parameters begin at multiples of this many elements, so that each is aligned as a tensor of its own is
 /// (64 bytes in bf16): products of unaligned operands may take other code and round otherwise.
-const ALIGNMENT: i64 = 32;
+pub(crate) const ALIGNMENT: i64 = 32;
 
 /// A block, in the order of the forward pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -86,6 +88,13 @@ pub(crate) struct Entry {
     pub(crate) start: i64,
     /// Number of elements.
     pub(crate) len: i64,
+}
+
+impl Entry {
+    /// The parameter in its block's flat buffer, in its own shape.
+    pub(crate) fn view(&self, flat: &Tensor) -> Tensor {
+        flat.narrow(0, self.start, self.len).view(self.shape.as_slice())
+    }
 }
 
 /// A block's parameters, sorted by name, and the length of its flat buffer.

@@ -24,6 +24,13 @@ pub(crate) fn is_head(name: &str) -> bool {
     name.starts_with(PREFIX)
 }
 
+/// The head's parameters, sorted.
+pub(crate) fn names() -> Vec<String> {
+    let names = ["kind.bias", "kind.weight", "level.bias", "level.weight"];
+    let rest = ["norm.bias", "norm.weight", "quality.bias", "quality.weight"];
+    names.iter().chain(&rest).map(|name| format!("{PREFIX}{name}")).collect()
+}
+
 /// Fresh parameters over tokens of width `hidden`, f32: the same on every rank.
 pub(crate) fn fresh(hidden: i64) -> Params {
     let mut draws = Draws(0x9e37_79b9_7f4a_7c15);
@@ -46,11 +53,9 @@ pub(crate) fn link(batch: &VisionBatch, merge: i64, device: Device) -> Link<'sta
         lengths.iter().enumerate().flat_map(|(i, &n)| std::iter::repeat_n(i as i64, n as usize)).collect();
     let owners = Tensor::from_slice(&owners).to_device(device);
     let lengths = Tensor::from_slice(&lengths).to_device(device).to_kind(Kind::Float).unsqueeze(1);
-    let names = ["kind.bias", "kind.weight", "level.bias", "level.weight"];
-    let rest = ["norm.bias", "norm.weight", "quality.bias", "quality.weight"];
     Link {
         name: "distortion_head".to_owned(),
-        params: names.iter().chain(&rest).map(|name| format!("{PREFIX}{name}")).collect(),
+        params: names(),
         forward: Box::new(move |params, tokens| {
             let weight = |name: &str| params.get(&format!("{PREFIX}{name}")).to_kind(Kind::Float);
             let tokens = tokens.to_kind(Kind::Float);

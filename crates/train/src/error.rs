@@ -1,6 +1,9 @@
 //! What can go wrong in a step, besides a gradient that is not finite.
 
+use std::path::PathBuf;
+
 use crate::blocks::BlockId;
+use crate::sharding::Place;
 
 /// Why a step could not be prepared, or a state could not be taken.
 #[derive(Debug, thiserror::Error)]
@@ -19,6 +22,18 @@ pub enum Error {
     NotReduced {
         /// The block.
         block: BlockId,
+    },
+    /// A group other than the one that the weights are cut for.
+    #[error(
+        "the group has this process as rank {} of {}, the weights are cut for rank {} of {}: load the last \
+         checkpoint to change the world",
+        here.index, here.of, own.index, own.of
+    )]
+    OtherWorld {
+        /// In the group.
+        here: Place,
+        /// Of the weights.
+        own: Place,
     },
     /// A commit without a prepared step.
     #[error("no step is prepared: commit follows prepare")]
@@ -54,6 +69,14 @@ pub enum Error {
     StateUnknown {
         /// The tensor.
         name: String,
+    },
+    /// The files of a saved state are not whole.
+    #[error("{}: {reason}, expected a saved training state", folder.display())]
+    StateFiles {
+        /// Where they were looked for.
+        folder: PathBuf,
+        /// What is wrong.
+        reason: String,
     },
     /// A saved tensor has another shape or type.
     #[error("saved {name:?} is {found}, expected {expected}")]

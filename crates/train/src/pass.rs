@@ -1,17 +1,18 @@
 //! Forward and backward of one micro-batch.
 
 use model::{Packed, PackedSample, Params, Qwen, VisionBatch, head, run};
-use settings::Stage;
+use settings::{Stage, StageKind};
 use tch::{Kind, Tensor, no_grad_guard};
 
 use crate::Error;
-use crate::backward::{Finished, forward};
+use crate::backward::forward;
 use crate::distortion;
+use crate::idle;
 use crate::item::{Completion, Item};
 use crate::logprobs::{Predictions, chunk_rows};
 use crate::metrics::Sums;
 use crate::objective::{PolicyTokens, cross_entropy};
-use crate::sharding::Sharding;
+use crate::sharding::Weights;
 
 /// What every rank divides by: counts over all ranks.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -31,29 +32,22 @@ pub(crate) struct Pass<'a> {
     pub(crate) stage: &'a Stage,
     pub(crate) reference: Option<&'a Params>,
     pub(crate) counts: Counts,
+    /// Whether any rank's step has pictures: then every rank goes through the vision blocks' collectives.
+    pub(crate) pictures: bool,
 }
 
 impl Pass<'_> {
     /// Adds the gradients of `items` to `weights`; gives their share of the step's loss (f32 scalar) and metrics.
-    pub(crate) fn run(
-        &self,
-        items: &[Item],
-        weights: &mut dyn Sharding,
-        finished: &mut Finished<'_>,
-    ) -> Result<(Tensor, Sums), Error> {
+    pub(crate) fn run(&self, items: &[Item], weights: &mut dyn Weights) -> Result<(Tensor, Sums), Error> {
         match items.first() {
-            Some(Item::Distortion { .. }) => self.vision(items, weights, finished),
-            _ => self.language(items, weights, finished),
+            None => self.idle(weights),
+            Some(Item::Distortion { .. }) => self.vision(items, weights),
+            Some(_) => self.language(items, weights),
         }
     }
 
     /// The vision tower under the throw-away head.
-    fn vision(
-        &self,
-        items: &[Item],
-        weights: &mut dyn Sharding,
-        finished: &mut Finished<'_>,
-    ) -> Result<(Tensor, Sums), Error> {
+    fn vision(&self, items: &[Item], weights: &mut dyn Weights) -> Result<(Tensor, Sums), Error> {
         let mut batch = VisionBatch::default();
         let (mut kinds, mut levels, mut qualities) = (Vec::new(), Vec::new(), Vec::new());
         for item in items {
@@ -76,23 +70,47 @@ impl Pass<'_> {
         let output = chain.output.detach().set_requires_grad(true);
         let (loss, sums) = labels.loss(&output, &self.stage.supervised, self.counts.step.samples);
         loss.backward();
-        chain.backward(&output.grad(), weights, finished)?;
+        chain.backward(&output.grad(), weights)?;
         Ok((loss.detach(), sums))
     }
 
+    /// No items: the collectives of a micro-batch without its computation.
+    fn idle(&self, weights: &mut dyn Weights) -> Result<(Tensor, Sums), Error> {
+        let recompute = self.stage.parallel.recompute;
+        let alone = self.stage.kind == StageKind::Vision;
+        let mut links = if self.pictures || alone { idle::vision(self.model) } else { Vec::new() };
+        if alone {
+            links.push(idle::distortion());
+        } else {
+            if !links.iter().flat_map(|link| &link.params).any(|name| weights.trains(name)) {
+                let _ = forward(links, &self.model.no_images(), weights, recompute)?;
+                links = Vec::new();
+            }
+            links.extend(idle::text(self.model));
+        }
+        let chain = forward(links, &self.model.no_images(), weights, recompute)?;
+        if !alone {
+            let name = self.model.head_name().to_owned();
+            weights.announce(&[std::slice::from_ref(&name)])?;
+            let _ = weights.params(&[name])?;
+        }
+        let nothing = chain.output.zeros_like();
+        chain.backward(&nothing, weights)?;
+        Ok((Tensor::zeros([0_i64; 0], (Kind::Float, self.model.device)), Sums::default()))
+    }
+
     /// The whole model under the policy loss or cross-entropy.
-    fn language(
-        &self,
-        items: &[Item],
-        weights: &mut dyn Sharding,
-        finished: &mut Finished<'_>,
-    ) -> Result<(Tensor, Sums), Error> {
+    fn language(&self, items: &[Item], weights: &mut dyn Weights) -> Result<(Tensor, Sums), Error> {
         let samples: Vec<PackedSample<'_>> = items.iter().filter_map(packed_sample).collect();
         let packed = Packed::new(&samples, self.model.kind, self.model.device);
         let grids = samples.iter().flat_map(|sample| &sample.prompt.grids).copied().collect();
         let batch = VisionBatch { grids };
         let mut input = if batch.grids.is_empty() { self.model.no_images() } else { self.pixels(items) };
-        let mut links = self.model.vision_chain(&batch);
+        let mut links = if self.pictures && batch.grids.is_empty() {
+            idle::vision(self.model)
+        } else {
+            self.model.vision_chain(&batch)
+        };
         if !links.iter().flat_map(|link| &link.params).any(|name| weights.trains(name)) {
             // A frozen tower sees the same for the policy and its reference.
             input = forward(links, &input, weights, self.stage.parallel.recompute)?.output;
@@ -111,6 +129,7 @@ impl Pass<'_> {
         let chain = forward(links, &input, weights, self.stage.parallel.recompute)?;
         let hidden = chain.output.index_select(0, &targets.rows);
         let name = self.model.head_name().to_owned();
+        weights.announce(&[std::slice::from_ref(&name)])?;
         let params = weights.params(std::slice::from_ref(&name))?;
         let head = params.get(&name);
         let predictions =
@@ -121,7 +140,7 @@ impl Pass<'_> {
         let (loss, d_hidden, sums) = predictions
             .backward(|start, logprobs| losses(start, logprobs), trains_head.then_some(&mut head_gradient));
         let d_output = scatter(&chain.output, &targets.rows, &d_hidden);
-        chain.backward(&d_output, weights, finished)?;
+        chain.backward(&d_output, weights)?;
         Ok((loss, sums))
     }
 

@@ -1,79 +1,182 @@
 //! A trainer's weights and state on disk.
 
-use std::collections::BTreeMap;
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
 
-use checkpoint::weights::WeightFiles;
-use checkpoint::{FileDigest, Files, SHARD_BYTES};
+use checkpoint::weights::{View, WeightFiles};
+use checkpoint::{Export, FileDigest, Files, SHARD_BYTES};
+use collective::Group;
 use model::names::canonical;
 use settings::Dtype;
-use tch::{Kind, Tensor};
+use tch::{Kind, Tensor, no_grad_guard};
 
+use crate::sharding::StateSource;
 use crate::tensors::{Stored, kind_of};
 use crate::{Error, Trainer, distortion};
 
 /// The training state's file in a checkpoint.
 pub const STATE_FILE: &str = "training_state.safetensors";
 
+/// Begins the names of a state's parts.
+const STATE_STEM: &str = "training_state";
+
 impl Trainer {
     /// Writes a Hugging Face directory's files into `folder`: weights as `dtype` under the names that `source`
     /// (the checkpoint that training began with) has them, and `source`'s configuration, tokenizer and processor.
-    /// The throw-away head is left out.
+    /// The throw-away head is left out. Where weights are cut over ranks, all ranks must call it: the first one
+    /// writes, and gets one block of the others' at a time.
     ///
     /// # Errors
-    /// If a file cannot be read or written.
-    pub fn export(&self, source: &Path, folder: &Path, dtype: Dtype) -> Result<Files, Error> {
+    /// If a file cannot be read or written, or a collective fails.
+    pub fn export(
+        &mut self,
+        source: &Path,
+        folder: &Path,
+        dtype: Dtype,
+        group: &dyn Group,
+    ) -> Result<Files, Error> {
         let (kind, spelling) = match dtype {
             Dtype::Bfloat16 => (Kind::BFloat16, "bfloat16"),
             Dtype::Float32 => (Kind::Float, "float32"),
         };
-        let published = published_names(source);
-        let mut weights = BTreeMap::new();
-        for (name, tensor) in self.sharding().weights() {
-            if !distortion::is_head(&name) {
-                let stored = Stored::new(&name, &tensor, kind)?;
-                weights.insert(published.get(&name).cloned().unwrap_or(name), stored);
-            }
+        let ranks = self.ranks(group)?;
+        if self.part().index != 0 {
+            self.sharding_mut().each_weight(&ranks, &mut |_, _| Ok(()))?;
+            return Ok(Files::new());
         }
-        Ok(checkpoint::export(source, folder, weights, spelling, SHARD_BYTES)?)
+        let published = published_names(source);
+        let mut export = Export::begin(source, folder, spelling, SHARD_BYTES)?;
+        self.sharding_mut().each_weight(&ranks, &mut |name, weight| {
+            if distortion::is_head(name) {
+                return Ok(());
+            }
+            let stored = Stored::new(name, &weight, kind)?;
+            let name = published.get(name).cloned().unwrap_or_else(|| name.to_owned());
+            Ok(export.add(name, stored)?)
+        })?;
+        Ok(export.finish()?)
     }
 
-    /// Writes what going on needs into `folder` as [`STATE_FILE`]: masters and moments (f32), frozen weights as
+    /// Writes what going on needs of this rank's part into `folder`: masters and moments (f32), frozen weights as
     /// they compute, the optimizer's step count. The reference policy is the stage's start, not in here.
     ///
     /// # Errors
     /// If the file cannot be written.
-    pub fn save_state(&self, folder: &Path) -> Result<FileDigest, Error> {
+    pub fn save_state(&self, folder: &Path) -> Result<(String, FileDigest), Error> {
+        let own = self.part();
         let mut stored = BTreeMap::new();
-        for (name, tensor) in self.sharding().state() {
-            let tensor = Stored::new(&name, &tensor, tensor.kind())?;
-            stored.insert(name, tensor);
+        for piece in self.sharding().pieces() {
+            if piece.shared && own.index != 0 {
+                continue;
+            }
+            let (name, values) = if piece.values.numel() as i64 == piece.whole() {
+                (piece.name.clone(), piece.values.view(piece.shape.as_slice()))
+            } else {
+                (format!("{}@{}", piece.name, piece.start), piece.values)
+            };
+            stored.insert(name.clone(), Stored::new(&name, &values, values.kind())?);
         }
-        Ok(checkpoint::write_tensors(&folder.join(STATE_FILE), stored)?)
+        let steps = Tensor::from(self.sharding().steps().cast_signed());
+        stored.insert("step".to_owned(), Stored::new("step", &steps, Kind::Int64)?);
+        let file = if own.of == 1 {
+            STATE_FILE.to_owned()
+        } else {
+            format!("{STATE_STEM}-{:05}-of-{:05}.safetensors", own.index + 1, own.of)
+        };
+        let digest = checkpoint::write_tensors(&folder.join(&file), stored)?;
+        Ok((file, digest))
     }
 
-    /// Takes back what [`Trainer::save_state`] wrote in the same stage: training goes on bit for bit.
+    /// Takes back what [`Trainer::save_state`] wrote in the same stage, in a world of any size under any sharding: on
+    /// the same ranks training goes on bit for bit.
     ///
     /// # Errors
-    /// If the file cannot be read or belongs to another model or stage; nothing is changed then.
+    /// If a file cannot be read or belongs to another model or stage; nothing is changed then.
     pub fn load_state(&mut self, folder: &Path) -> Result<(), Error> {
-        let files = WeightFiles::open_file(&folder.join(STATE_FILE))?;
-        let mut state = BTreeMap::new();
-        for name in files.names() {
-            let Some(view) = files.tensor(name) else { continue };
-            let wrong = |found: String| Error::StateShape {
-                name: name.to_owned(),
-                found,
-                expected: "F32, BF16 or I64".to_owned(),
-            };
-            let kind = kind_of(view.dtype).ok_or_else(|| wrong(format!("{:?}", view.dtype)))?;
-            let shape: Vec<i64> = view.shape.iter().map(|&n| n as i64).collect();
-            let tensor =
-                Tensor::f_from_data_size(view.bytes, &shape, kind).map_err(|e| wrong(e.to_string()))?;
-            state.insert(name.to_owned(), tensor);
+        let _guard = no_grad_guard();
+        let paths = state_files(folder)?;
+        let files: Vec<WeightFiles> =
+            paths.iter().map(|path| WeightFiles::open_file(path)).collect::<Result<_, _>>()?;
+        let mut source = StateSource::default();
+        for (name, view) in tensors(&files) {
+            source.note(name, len(&view), stored_kind(name, &view)?);
         }
+        let mut own = self.sharding().pieces();
+        source.check(&own)?;
+        source.only(|name| {
+            let (part, name) = name.split_once('.').unwrap_or_default();
+            self.sharding().has(name) && (part == "frozen") != self.sharding().trains(name)
+        })?;
+        let steps = tensors(&files).find(|(name, _)| *name == "step");
+        let steps = steps.ok_or_else(|| Error::StateMissing { name: "step".to_owned() })?;
+        let steps = u64::try_from(values("step", &steps.1)?.int64_value(&[0])).unwrap_or_default();
         self.discard();
-        self.sharding_mut().load_state(&state)
+        for (name, view) in tensors(&files) {
+            let mut stored = None;
+            for piece in &mut own {
+                let Some((from, at, count)) = piece.overlap(name, len(&view)) else { continue };
+                let whole = match &stored {
+                    Some(whole) => whole,
+                    None => stored.insert(values(name, &view)?),
+                };
+                piece.values.narrow(0, at, count).copy_(&whole.narrow(0, from, count));
+            }
+        }
+        self.sharding_mut().refresh(steps);
+        Ok(())
+    }
+}
+
+fn tensors(files: &[WeightFiles]) -> impl Iterator<Item = (&str, View<'_>)> {
+    files.iter().flat_map(|file| file.names().filter_map(|name| Some((name, file.tensor(name)?))))
+}
+
+fn len(view: &View<'_>) -> i64 {
+    view.shape.iter().product::<usize>() as i64
+}
+
+fn stored_kind(name: &str, view: &View<'_>) -> Result<Kind, Error> {
+    kind_of(view.dtype).ok_or_else(|| Error::StateShape {
+        name: name.to_owned(),
+        found: format!("{:?}", view.dtype),
+        expected: "F32, BF16 or I64".to_owned(),
+    })
+}
+
+/// A stored tensor's values, flat.
+fn values(name: &str, view: &View<'_>) -> Result<Tensor, Error> {
+    let kind = stored_kind(name, view)?;
+    Tensor::f_from_data_size(view.bytes, &[len(view)], kind).map_err(|e| Error::StateShape {
+        name: name.to_owned(),
+        found: e.to_string(),
+        expected: format!("{kind:?}"),
+    })
+}
+
+/// The files of a state: one, or one a part.
+fn state_files(folder: &Path) -> Result<Vec<PathBuf>, Error> {
+    let whole = folder.join(STATE_FILE);
+    if whole.is_file() {
+        return Ok(vec![whole]);
+    }
+    let wrong = |reason: String| Error::StateFiles { folder: folder.to_owned(), reason };
+    let entries = fs::read_dir(folder).map_err(|e| wrong(e.to_string()))?;
+    let names: BTreeSet<String> =
+        entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    let parts = |of: usize| -> Vec<String> {
+        (1..=of).map(|n| format!("{STATE_STEM}-{n:05}-of-{of:05}.safetensors")).collect()
+    };
+    let first = names.iter().find_map(|name| {
+        let of = name.strip_prefix(STATE_STEM)?.strip_suffix(".safetensors")?.rsplit_once("-of-")?.1;
+        of.parse::<usize>().ok()
+    });
+    let Some(of) = first else {
+        return Err(wrong(format!("there is no {STATE_FILE} and no part of one")));
+    };
+    match parts(of).into_iter().find(|name| !names.contains(name)) {
+        Some(missing) => Err(wrong(format!("of its {of} parts {missing} is missing"))),
+        None => Ok(parts(of).iter().map(|name| folder.join(name)).collect()),
     }
 }
 

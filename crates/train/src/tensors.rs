@@ -13,15 +13,6 @@ pub(crate) fn f32_bytes(tensor: &Tensor) -> Vec<u8> {
     bytes(&tensor.detach().to_device(Device::Cpu).to_kind(Kind::Float))
 }
 
-/// Errors if a state's tensor has another shape or type than the one it is to replace.
-pub(crate) fn same_shape(name: &str, own: &Tensor, given: &Tensor) -> Result<(), Error> {
-    if own.size() == given.size() && own.kind() == given.kind() {
-        return Ok(());
-    }
-    let of = |t: &Tensor| format!("{:?} {:?}", t.kind(), t.size());
-    Err(Error::StateShape { name: name.to_owned(), found: of(given), expected: of(own) })
-}
-
 /// A tensor on its way into a file; converted and copied from its device when it is written.
 #[derive(Debug)]
 pub(crate) struct Stored {

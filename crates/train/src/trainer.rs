@@ -16,7 +16,7 @@ use crate::metrics::Sums;
 use crate::microbatch::cut;
 use crate::norm::clip_factor;
 use crate::pass::{Counts, Pass};
-use crate::sharding::{Replicate, Sharding};
+use crate::sharding::{Full, Joined, Place, Ranks, Replicate, Sharding, Sliced, Weights as _};
 
 /// A step whose gradients are reduced over all ranks and lie ready; nothing is applied.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,6 +43,7 @@ struct Pending {
 pub struct Trainer {
     model: Qwen,
     stage: Stage,
+    place: Place,
     sharding: Box<dyn Sharding>,
     reference: Option<Params>,
     pending: Option<Pending>,
@@ -51,8 +52,7 @@ pub struct Trainer {
 }
 
 impl Trainer {
-    /// Begins `stage` with `weights` (f32, canonical names), computing on `threads` CPU threads (0: libtorch's
-    /// own choice). A collective that takes longer than `deadline` fails the step.
+    /// Begins `stage` in a world of one, see [`Trainer::at`].
     ///
     /// # Errors
     /// If a weight is none of the model's.
@@ -63,26 +63,48 @@ impl Trainer {
         threads: u32,
         deadline: Duration,
     ) -> Result<Self, Error> {
-        if let Ok(threads @ 1..) = i32::try_from(threads) {
-            tch::set_num_threads(threads);
-        }
-        let sharding = lay_out(weights, &model, stage)?;
-        let reference = reference(stage, sharding.as_ref());
-        Ok(Self { model, stage: stage.clone(), sharding, reference, pending: None, deadline })
+        Self::at(Place::ALONE, model, weights, stage, threads, deadline)
     }
 
-    /// Begins a stage: fresh moments, and a reference policy that is its start. Without `weights` it goes on
-    /// with those in memory.
+    /// Begins `stage` as the rank at `place`, with `weights` (f32, canonical names, all of them on every rank),
+    /// computing on `threads` CPU threads (0: libtorch's own choice). A collective that takes longer than
+    /// `deadline` fails the step.
     ///
     /// # Errors
     /// If a weight is none of the model's.
-    pub fn begin_stage(&mut self, stage: &Stage, weights: Option<Params>) -> Result<(), Error> {
-        let weights = weights.unwrap_or_else(|| {
-            let own = self.sharding.weights().into_iter();
-            own.filter(|(name, _)| !distortion::is_head(name)).collect()
-        });
-        self.sharding = lay_out(weights, &self.model, stage)?;
-        self.reference = reference(stage, self.sharding.as_ref());
+    pub fn at(
+        place: Place,
+        model: Qwen,
+        weights: Params,
+        stage: &Stage,
+        threads: u32,
+        deadline: Duration,
+    ) -> Result<Self, Error> {
+        if let Ok(threads @ 1..) = i32::try_from(threads) {
+            tch::set_num_threads(threads);
+        }
+        let reference = reference(stage, &weights, &model);
+        let sharding = lay_out(weights, &model, stage, place)?;
+        Ok(Self { model, stage: stage.clone(), place, sharding, reference, pending: None, deadline })
+    }
+
+    /// Begins a stage: fresh moments, and a reference policy that is its start. Without `weights` it goes on
+    /// with those in memory, which all ranks of `group` bring together.
+    ///
+    /// # Errors
+    /// If a weight is none of the model's, or a collective fails.
+    pub fn begin_stage(
+        &mut self,
+        stage: &Stage,
+        weights: Option<Params>,
+        group: &dyn Group,
+    ) -> Result<(), Error> {
+        let weights = match weights {
+            Some(weights) => weights,
+            None => self.weights(group)?,
+        };
+        self.reference = reference(stage, &weights, &self.model);
+        self.sharding = lay_out(weights, &self.model, stage, self.place)?;
         self.stage = stage.clone();
         self.pending = None;
         Ok(())
@@ -107,27 +129,32 @@ impl Trainer {
         for (index, item) in items.iter().enumerate() {
             item.check(index, self.stage.kind, &self.model.config)?;
         }
-        let pass =
-            Pass { model: &self.model, stage: &self.stage, reference: self.reference.as_ref(), counts };
-        let weights = self.sharding.as_mut();
-        weights.reset();
+        let ranks = self.ranks(group)?;
         let tokens: Vec<usize> = items.iter().map(|item| item.tokens(&self.model.config)).collect();
         let runs = cut(&tokens, self.stage.parallel.token_budget as usize);
-        let mut loss = Tensor::zeros([0_i64; 0], (Kind::Double, self.model.device));
+        let pictures = items.iter().any(|item| item.pixels().size()[0] > 0);
+        let device = self.model.device;
+        let [count, pictures] = ranks.largest([runs.len() as i64, i64::from(pictures)], device)?;
+        let (model, stage, reference) = (&self.model, &self.stage, self.reference.as_ref());
+        let pass = Pass { model, stage, reference, counts, pictures: pictures > 0 };
+        let sharding = self.sharding.as_mut();
+        sharding.reset();
+        let mut loss = Tensor::zeros([0_i64; 0], (Kind::Double, device));
         let mut sums = Sums::default();
-        for (number, items) in runs.iter().map(|run| &items[run.clone()]).enumerate() {
-            let last = number + 1 == runs.len();
-            let mut finished = |weights: &mut dyn Sharding, open: Option<BlockId>| {
-                if last { weights.reduce_above(open, group) } else { Ok(()) }
-            };
-            let (part, part_sums) = pass.run(items, weights, &mut finished)?;
+        for number in 0..count as usize {
+            let items = runs.get(number).map_or(&[][..], |run| &items[run.clone()]);
+            let last = number + 1 == count as usize;
+            let mut weights = Joined { sharding: &mut *sharding, ranks, last };
+            let (part, part_sums) = pass.run(items, &mut weights)?;
+            weights.reduce_above(None)?;
+            sharding.release();
             loss += part.to_kind(Kind::Double);
             sums.absorb(part_sums);
             progress();
         }
-        weights.reduce_above(None, group)?;
-        weights.finish(self.deadline)?;
-        let (loss, grad_norm) = (loss.double_value(&[]), weights.norm());
+        sharding.reduce_above(None, true, &ranks)?;
+        sharding.finish(&ranks)?;
+        let (loss, grad_norm) = (loss.double_value(&[]), sharding.norm());
         let finite = loss.is_finite() && grad_norm.is_finite();
         self.pending = Some(Pending { lr, factor: clip_factor(grad_norm, self.optimizer().max_grad_norm) });
         Ok(Prepared { loss, grad_norm, finite, metrics: sums.read() })
@@ -150,9 +177,29 @@ impl Trainer {
         self.pending = None;
     }
 
-    /// SHA-256 over all weights (masters where trained) in the order of their names, hexadecimal.
+    /// SHA-256 over the weights of [`Trainer::part`] (masters where trained) in the order of their names, hexadecimal.
     pub fn digest(&mut self) -> String {
         self.sharding.digest()
+    }
+
+    /// The part of the weights that this rank owns: ranks of the same part have the same digest.
+    #[must_use]
+    pub fn part(&self) -> Place {
+        self.sharding.part()
+    }
+
+    /// Brings all weights here for a rollout, until the next step or [`Trainer::release`]. All ranks must call it.
+    ///
+    /// # Errors
+    /// If a collective fails.
+    pub fn gather(&mut self, group: &dyn Group) -> Result<(), Error> {
+        let ranks = self.ranks(group)?;
+        self.sharding.gather_all(&ranks)
+    }
+
+    /// Lets go of the weights that a rollout needed.
+    pub fn release(&mut self) {
+        self.sharding.release();
     }
 
     /// The model's shapes, compute type and device.
@@ -161,13 +208,14 @@ impl Trainer {
         &self.model
     }
 
-    /// All weights in compute type, for rollouts; to be used without gradient tracking.
+    /// All weights in compute type, for rollouts, after [`Trainer::gather`]; to be used without gradient tracking.
     #[must_use]
     pub fn params(&self) -> &Params {
         self.sharding.all_params()
     }
 
-    /// The last prepared step's reduced gradients before clipping, f32, by canonical name.
+    /// The last prepared step's reduced gradients before clipping, f32, by canonical name: those that this rank
+    /// holds whole, which under `sharding: replicate` are all.
     #[must_use]
     pub fn gradients(&self) -> BTreeMap<String, Tensor> {
         let names = self.sharding.all_params().names();
@@ -186,6 +234,31 @@ impl Trainer {
         links.push(distortion::link(pictures, self.model.config.vision.merge, self.model.device));
         let pixels = pixels.to_device(self.model.device).to_kind(self.model.kind);
         distortion::read(&run(&links, self.params(), &pixels))
+    }
+
+    /// All weights, masters where trained, without a stage's throw-away head.
+    pub(crate) fn weights(&mut self, group: &dyn Group) -> Result<Params, Error> {
+        let ranks = self.ranks(group)?;
+        let mut weights = Params::new();
+        self.sharding.each_weight(&ranks, &mut |name, weight| {
+            if !distortion::is_head(name) {
+                weights.insert(name, weight);
+            }
+            Ok(())
+        })?;
+        Ok(weights)
+    }
+
+    /// The ranks of `group`.
+    ///
+    /// # Errors
+    /// If the weights are laid out for another world.
+    pub(crate) fn ranks<'a>(&self, group: &'a dyn Group) -> Result<Ranks<'a>, Error> {
+        let (here, own) = (Place::in_group(group), self.place);
+        if self.stage.parallel.sharding != settings::Sharding::Replicate && here != own {
+            return Err(Error::OtherWorld { here, own });
+        }
+        Ok(Ranks { group, deadline: self.deadline })
     }
 
     pub(crate) fn sharding(&self) -> &dyn Sharding {
@@ -208,18 +281,24 @@ impl std::fmt::Debug for Trainer {
 }
 
 /// Lays weights out as the stage's `parallel.sharding` says.
-fn lay_out(mut weights: Params, model: &Qwen, stage: &Stage) -> Result<Box<dyn Sharding>, Error> {
+fn lay_out(
+    mut weights: Params,
+    model: &Qwen,
+    stage: &Stage,
+    place: Place,
+) -> Result<Box<dyn Sharding>, Error> {
     if stage.kind == StageKind::Vision {
         for (name, tensor) in distortion::fresh(model.config.vision.out_hidden) {
             weights.insert(name, tensor);
         }
     }
     let trains = |name: &str| trains(stage, name);
-    match stage.parallel.sharding {
-        settings::Sharding::Replicate => {
-            Ok(Box::new(Replicate::new(weights, trains, model.kind, model.device)?))
-        }
-    }
+    let (kind, device) = (model.kind, model.device);
+    Ok(match stage.parallel.sharding {
+        settings::Sharding::Replicate => Box::new(Replicate::new(weights, trains, kind, device)?),
+        settings::Sharding::Optimizer => Box::new(Sliced::new(weights, trains, kind, device, place)?),
+        settings::Sharding::Full => Box::new(Full::new(&weights, trains, kind, device, place)?),
+    })
 }
 
 /// Whether a stage trains a parameter. A vision stage never reaches the language model.
@@ -234,9 +313,10 @@ fn trains(stage: &Stage, name: &str) -> bool {
     }
 }
 
-/// A copy of the stage's start, where its loss needs one.
-fn reference(stage: &Stage, sharding: &dyn Sharding) -> Option<Params> {
+/// The stage's start in compute type, where its loss needs it; the masters are copies of their own.
+fn reference(stage: &Stage, weights: &Params, model: &Qwen) -> Option<Params> {
+    let _guard = no_grad_guard();
     let needed = stage.kind == StageKind::Prpo && stage.objective.beta != 0.0;
-    let copy = |(name, tensor): (&String, &Tensor)| (name.clone(), tensor.detach().copy());
-    needed.then(|| sharding.all_params().iter().map(copy).collect())
+    let compute = |tensor: &Tensor| tensor.detach().to_device(model.device).to_kind(model.kind);
+    needed.then(|| weights.iter().map(|(name, tensor)| (name.clone(), compute(tensor))).collect())
 }

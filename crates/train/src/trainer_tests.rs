@@ -244,15 +244,15 @@ fn source() -> tempfile::TempDir {
 
 #[test]
 fn an_export_is_reloaded_bit_for_bit() {
-    let trainer = trainer(&stage(StageKind::Vision));
-    let config = &trainer.model().config;
+    let mut trainer = trainer(&stage(StageKind::Vision));
+    let config = trainer.model().config.clone();
     let (source, folder) = (source(), tempfile::tempdir().expect("temporary folder"));
     for (dtype, kind) in [(Dtype::Float32, Kind::Float), (Dtype::Bfloat16, Kind::BFloat16)] {
-        trainer.export(source.path(), folder.path(), dtype).expect("written");
+        trainer.export(source.path(), folder.path(), dtype, &LocalGroup::alone()).expect("written");
         let files = checkpoint::weights::WeightFiles::open(folder.path()).expect("readable");
         let read =
-            Params::load(config, &files, Kind::Float, tch::Device::Cpu).expect("whole, without the head");
-        for (name, tensor) in &weights(config) {
+            Params::load(&config, &files, Kind::Float, tch::Device::Cpu).expect("whole, without the head");
+        for (name, tensor) in &weights(&config) {
             assert_eq!(read.get(name), &tensor.to_kind(kind).to_kind(Kind::Float), "{name}");
         }
     }
@@ -292,7 +292,7 @@ fn a_stage_goes_on_with_the_weights_in_memory_and_fresh_moments() {
     prepare(&mut trainer, &items, counts(&items), &LocalGroup::alone());
     trainer.commit(false).expect("prepared");
     let trained = trainer.params().get("visual.merger.mlp.2.weight").copy();
-    trainer.begin_stage(&stage(StageKind::Sft), None).expect("the same model");
+    trainer.begin_stage(&stage(StageKind::Sft), None, &LocalGroup::alone()).expect("the same model");
     assert_eq!(trainer.params().get("visual.merger.mlp.2.weight"), &trained);
     assert!(trainer.params().names().all(|name| !name.starts_with("distortion_head.")));
     let items = [answer_item(1, true)];

@@ -125,7 +125,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         request::write_lines(path, &[Measure { tokens, seconds, peak_bytes: heap::peak_bytes() }])?;
     }
     let dtype = if kind == Kind::Float { Dtype::Float32 } else { Dtype::Bfloat16 };
-    export(&trainer, &args, dtype)?;
+    export(&mut trainer, &args, dtype)?;
     let tokens = counts.step.tokens;
     let kl = prepared.metrics.get("kl").map_or(0.0, |sum| sum / tokens.max(1) as f64);
     let report = Report { loss: prepared.loss, kl, grad_norm: prepared.grad_norm, tokens };
@@ -178,13 +178,15 @@ fn recorded(fields: &Map<String, Value>, place: &str) -> Result<(Request, Comple
 }
 
 /// Writes the weights beside the output and renames them into place: no half-written output.
-fn export(trainer: &Trainer, args: &Args, dtype: Dtype) -> Result<(), Failure> {
+fn export(trainer: &mut Trainer, args: &Args, dtype: Dtype) -> Result<(), Failure> {
     let mut partial = args.output.as_os_str().to_owned();
     partial.push(".partial");
     let partial = PathBuf::from(partial);
     let written = fs::create_dir_all(&partial)
         .map_err(|e| e.to_string())
-        .and_then(|()| trainer.export(&args.model, &partial, dtype).map_err(|e| e.to_string()))
+        .and_then(|()| {
+            trainer.export(&args.model, &partial, dtype, &LocalGroup::alone()).map_err(|e| e.to_string())
+        })
         .and_then(|_| fs::rename(&partial, &args.output).map_err(|e| e.to_string()));
     written.map_err(|e| {
         let _ = fs::remove_dir_all(&partial);

@@ -7,7 +7,7 @@ fn at_commit() -> Rig {
 }
 
 fn applied(step: u64, digest: &str) -> Report {
-    Report::Applied(Applied { step, digest: digest.into() })
+    Report::Applied(Applied { step, digest: digest.into(), part: None })
 }
 
 #[test]
@@ -35,8 +35,8 @@ fn replicas_that_disagree_end_the_run_with_both_digests() {
 fn workers_that_start_from_different_weights_end_the_run() {
     let mut rig = Rig::new(2, vec![stage("a", 2)]);
     rig.run_until(|c| matches!(order(c), Some(Order::BeginStage(_))));
-    rig.say(0, Report::StageReady(StageReady { stage: 0, digest: "aaa".into() }));
-    let out = rig.say(1, Report::StageReady(StageReady { stage: 0, digest: "bbb".into() }));
+    rig.say(0, Report::StageReady(StageReady { stage: 0, digest: "aaa".into(), part: None }));
+    let out = rig.say(1, Report::StageReady(StageReady { stage: 0, digest: "bbb".into(), part: None }));
     rig.resume_until(&out, |_| false);
     assert!(rig.failure().0.contains("do not hold the same weights at the start of stage a"));
 }

@@ -37,6 +37,7 @@ pub(super) fn stage(name: &str, steps: u64) -> StageSpec {
         test_before: false,
         test_after: false,
         max_consecutive_skips: 2,
+        sharded: false,
     }
 }
 
@@ -72,7 +73,9 @@ pub(super) fn obey(order: &Order) -> Option<Report> {
     Some(match order {
         Order::HostStore(_) => Report::StoreReady(StoreReady { address: "store:1".into() }),
         Order::FormEpoch(_) => Report::Formed(Formed {}),
-        Order::BeginStage(b) => Report::StageReady(StageReady { stage: b.stage, digest: "start".into() }),
+        Order::BeginStage(b) => {
+            Report::StageReady(StageReady { stage: b.stage, digest: "start".into(), part: None })
+        }
         Order::Rollout(r) => Report::RolloutsReady(RolloutsReady {
             step: r.step,
             attempt: r.attempt,
@@ -86,7 +89,9 @@ pub(super) fn obey(order: &Order) -> Option<Report> {
             finite: true,
             metrics: [("tokens".to_owned(), 10.0)].into(),
         }),
-        Order::Commit(c) => Report::Applied(Applied { step: c.step, digest: format!("after {}", c.step) }),
+        Order::Commit(c) => {
+            Report::Applied(Applied { step: c.step, digest: format!("after {}", c.step), part: None })
+        }
         Order::Evaluate(e) => Report::Evaluated(Evaluated { step: e.step, samples: rollouts(&e.samples) }),
         Order::WriteCheckpoint(w) => Report::CheckpointWritten(CheckpointWritten {
             step: w.step,

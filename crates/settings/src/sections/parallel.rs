@@ -33,6 +33,10 @@ impl Default for Parallel {
 pub enum Sharding {
     /// Every rank holds everything.
     Replicate,
+    /// Every rank holds the weights, and a slice of masters and moments.
+    Optimizer,
+    /// Every rank holds a slice of everything.
+    Full,
 }
 
 /// What the backward pass recomputes.

@@ -1,20 +1,19 @@
 //! `sharding: replicate`: every rank holds everything; gradients are summed, every rank takes the same step.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
-use collective::{Group, ReduceOp, Work};
+use collective::{ReduceOp, Work};
 use model::Params;
 use settings::Optimizer;
 use tch::{Device, Kind, Tensor, no_grad_guard};
 
-use super::Sharding;
 use super::slot::Slot;
+use super::{Piece, Place, Ranks, Sharding, Take};
 use crate::Error;
 use crate::adamw::AdamW;
 use crate::blocks::{BlockId, layout};
 use crate::norm::square_sum;
-use crate::tensors::{f32_bytes, same_shape};
+use crate::tensors::f32_bytes;
 
 /// Where a block's sum over ranks stands.
 #[derive(Debug)]
@@ -28,7 +27,7 @@ enum Reduction {
 
 /// Every rank holds everything.
 #[derive(Debug)]
-pub struct Replicate {
+pub(crate) struct Replicate {
     /// All parameters in compute type; views of the slots where trained.
     compute: Params,
     slots: BTreeMap<BlockId, Slot>,
@@ -44,7 +43,7 @@ impl Replicate {
     ///
     /// # Errors
     /// If a trained name belongs to no block.
-    pub fn new(
+    pub(crate) fn new(
         weights: Params,
         trains: impl Fn(&str) -> bool,
         kind: Kind,
@@ -78,12 +77,26 @@ impl Sharding for Replicate {
         self.compute.find(name).is_some() && !self.frozen.contains_key(name)
     }
 
-    fn params(&mut self, names: &[String]) -> Result<Params, Error> {
+    fn has(&self, name: &str) -> bool {
+        self.compute.find(name).is_some()
+    }
+
+    fn announce(&mut self, _: &[&[String]], _: &Ranks<'_>) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn params(&mut self, names: &[String], _: &Ranks<'_>) -> Result<Params, Error> {
         let find = |name: &String| match self.compute.find(name) {
             Some(tensor) => Ok((name.clone(), tensor.shallow_clone())),
             None => Err(Error::UnknownParameter { name: name.clone() }),
         };
         names.iter().map(find).collect()
+    }
+
+    fn release(&mut self) {}
+
+    fn gather_all(&mut self, _: &Ranks<'_>) -> Result<(), Error> {
+        Ok(())
     }
 
     fn all_params(&self) -> &Params {
@@ -113,20 +126,28 @@ impl Sharding for Replicate {
         }
     }
 
-    fn reduce_above(&mut self, last_open: Option<BlockId>, group: &dyn Group) -> Result<(), Error> {
+    fn reduce_above(
+        &mut self,
+        last_open: Option<BlockId>,
+        last: bool,
+        ranks: &Ranks<'_>,
+    ) -> Result<(), Error> {
+        if !last {
+            return Ok(());
+        }
         for (id, slot) in self.slots.iter_mut().rev().take_while(|(id, _)| Some(**id) > last_open) {
             let reduction = self.reductions.entry(*id).or_insert(Reduction::Open);
             if matches!(reduction, Reduction::Open) {
-                *reduction = Reduction::Running(group.all_reduce(&slot.grad, ReduceOp::Sum)?);
+                *reduction = Reduction::Running(ranks.group.all_reduce(&slot.grad, ReduceOp::Sum)?);
             }
         }
         Ok(())
     }
 
-    fn finish(&mut self, timeout: Duration) -> Result<(), Error> {
+    fn finish(&mut self, ranks: &Ranks<'_>) -> Result<(), Error> {
         for (id, reduction) in self.reductions.iter_mut().rev() {
             match std::mem::replace(reduction, Reduction::Failed) {
-                Reduction::Running(work) => work.wait(timeout)?,
+                Reduction::Running(work) => work.wait(ranks.deadline)?,
                 Reduction::Done => {}
                 Reduction::Open | Reduction::Failed => return Err(Error::NotReduced { block: *id }),
             }
@@ -162,47 +183,50 @@ impl Sharding for Replicate {
         self.slot_of(name)?.gradient(name)
     }
 
-    fn weights(&self) -> BTreeMap<String, Tensor> {
-        let frozen = self.frozen.keys().map(|name| (name.clone(), self.compute.get(name).shallow_clone()));
-        let mut weights: BTreeMap<_, _> = frozen.collect();
-        for slot in self.slots.values() {
-            weights.extend(slot.views(&slot.master).map(|(name, master)| (name.to_owned(), master)));
-        }
-        weights
+    fn part(&self) -> Place {
+        Place::ALONE
     }
 
-    fn state(&self) -> BTreeMap<String, Tensor> {
-        let mut state = BTreeMap::from([("step".to_owned(), Tensor::from(self.step as i64))]);
+    fn each_weight(&mut self, _: &Ranks<'_>, take: &mut Take<'_>) -> Result<(), Error> {
         for name in self.frozen.keys() {
-            state.insert(format!("frozen.{name}"), self.compute.get(name).shallow_clone());
+            take(name, self.compute.get(name).shallow_clone())?;
         }
+        for slot in self.slots.values() {
+            slot.views(&slot.master).try_for_each(|(name, master)| take(name, master))?;
+        }
+        Ok(())
+    }
+
+    fn pieces(&self) -> Vec<Piece> {
+        let piece = |part: &str, name: &str, values: Tensor| Piece {
+            name: format!("{part}.{name}"),
+            shape: values.size(),
+            start: 0,
+            values: values.view([-1]),
+            shared: true,
+        };
+        let frozen = self.frozen.keys();
+        let mut pieces: Vec<_> =
+            frozen.map(|name| piece("frozen", name, self.compute.get(name).shallow_clone())).collect();
         for slot in self.slots.values() {
             for (part, flat) in slot.parts() {
-                state.extend(slot.views(flat).map(|(name, view)| (format!("{part}.{name}"), view)));
+                pieces.extend(slot.views(flat).map(|(name, view)| piece(part, name, view)));
             }
         }
-        state
+        pieces
     }
 
-    fn load_state(&mut self, state: &BTreeMap<String, Tensor>) -> Result<(), Error> {
+    fn steps(&self) -> u64 {
+        self.step
+    }
+
+    fn refresh(&mut self, steps: u64) {
         let _guard = no_grad_guard();
-        let own = self.state();
-        for (name, tensor) in &own {
-            let given = state.get(name).ok_or_else(|| Error::StateMissing { name: name.clone() })?;
-            same_shape(name, tensor, given)?;
+        for (name, known) in &mut self.frozen {
+            *known = digest(name, self.compute.get(name));
         }
-        if let Some(name) = state.keys().find(|name| !own.contains_key(*name)) {
-            return Err(Error::StateUnknown { name: name.clone() });
-        }
-        for (name, mut tensor) in own {
-            tensor.copy_(&state[&name]);
-            if let Some(name) = name.strip_prefix("frozen.") {
-                self.frozen.insert(name.to_owned(), digest(name, &tensor));
-            }
-        }
-        self.step = u64::try_from(state["step"].int64_value(&[])).unwrap_or_default();
+        self.step = steps;
         self.slots.values_mut().for_each(Slot::refresh);
-        Ok(())
     }
 }
 

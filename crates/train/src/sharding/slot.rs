@@ -6,7 +6,7 @@ use model::Params;
 use tch::{Device, Kind, Tensor};
 
 use crate::adamw::{AdamW, Buffers};
-use crate::blocks::{Block, Entry};
+use crate::blocks::Block;
 
 /// Flat buffers of a trained block, all `[block.len]`; gaps between parameters stay 0.
 #[derive(Debug)]
@@ -31,7 +31,7 @@ impl Slot {
         let flat = || Tensor::zeros([block.len], (Kind::Float, device));
         let master = flat();
         for entry in &block.entries {
-            view(&master, entry).copy_(&weights.get(&entry.name).detach());
+            entry.view(&master).copy_(&weights.get(&entry.name).detach());
         }
         let compute = if kind == Kind::Float { master.shallow_clone() } else { master.to_kind(kind) };
         let mut slot = Self {
@@ -50,7 +50,7 @@ impl Slot {
     /// A gradient buffer of its own; whoever still writes to the old one does no harm.
     pub(super) fn renew_gradient(&mut self) {
         self.grad = self.grad.zeros_like();
-        let views = self.block.entries.iter().map(|e| (e.name.clone(), view(&self.grad, e)));
+        let views = self.block.entries.iter().map(|e| (e.name.clone(), e.view(&self.grad)));
         self.grad_views = views.collect();
     }
 
@@ -91,16 +91,11 @@ impl Slot {
 
     /// Views of the compute copy, by name.
     pub(super) fn compute_views(&self) -> impl Iterator<Item = (String, Tensor)> {
-        self.block.entries.iter().map(|e| (e.name.clone(), view(&self.compute, e)))
+        self.block.entries.iter().map(|e| (e.name.clone(), e.view(&self.compute)))
     }
 
     /// Views of one of the slot's f32 buffers, by name.
     pub(super) fn views<'a>(&'a self, flat: &'a Tensor) -> impl Iterator<Item = (&'a str, Tensor)> {
-        self.block.entries.iter().map(move |e| (e.name.as_str(), view(flat, e)))
+        self.block.entries.iter().map(move |e| (e.name.as_str(), e.view(flat)))
     }
-}
-
-/// A parameter's place in a flat buffer, in its own shape.
-fn view(flat: &Tensor, entry: &Entry) -> Tensor {
-    flat.narrow(0, entry.start, entry.len).view(entry.shape.as_slice())
 }

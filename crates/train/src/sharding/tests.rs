@@ -1,0 +1,318 @@
+//! Every strategy on one to four ranks against one rank that holds everything.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use collective::{Group, LocalGroup};
+use settings::{Recompute, Sharding, Stage, StageKind, Trainable};
+use tch::{Kind, Tensor};
+
+use super::Place;
+use crate::testing::{answer_item, counts, distortion_item, model, policy_item, stage, weights};
+use crate::{Counts, Item, Prepared, Trainer};
+
+const SHARDED: [Sharding; 2] = [Sharding::Optimizer, Sharding::Full];
+
+/// What a step trains on, made anew where it is needed.
+type Items = fn() -> Vec<Item>;
+
+fn answers() -> Vec<Item> {
+    vec![answer_item(1, true), answer_item(2, false), answer_item(3, false)]
+}
+
+fn rollouts() -> Vec<Item> {
+    vec![policy_item(1, true, &[3, 2]), policy_item(2, false, &[4]), policy_item(3, true, &[1, 2, 3])]
+}
+
+fn pictures() -> Vec<Item> {
+    vec![distortion_item(1), distortion_item(2), distortion_item(3)]
+}
+
+/// How one run goes on.
+#[derive(Clone)]
+struct Plan {
+    stage: Stage,
+    items: Items,
+    tied: bool,
+    steps: usize,
+}
+
+impl Plan {
+    fn of(kind: StageKind, items: Items) -> Self {
+        let mut stage = stage(kind);
+        stage.optimizer.max_grad_norm = 0.0;
+        // Several micro-batches a rank, and another number on each.
+        stage.parallel.token_budget = 16;
+        Self { stage, items, tied: true, steps: 1 }
+    }
+
+    fn sharded(&self, sharding: Sharding) -> Self {
+        let mut plan = self.clone();
+        plan.stage.parallel.sharding = sharding;
+        plan
+    }
+
+    /// Item `i` belongs to rank `i % world`.
+    fn share(&self, place: Place) -> (Vec<Item>, Counts) {
+        let items = (self.items)();
+        let counts = counts(&items);
+        let own = items.into_iter().enumerate().filter(|(i, _)| i % place.of == place.index);
+        (own.map(|(_, item)| item).collect(), counts)
+    }
+
+    fn trainer(&self, group: &dyn Group) -> Trainer {
+        let model = model(self.tied);
+        let weights = weights(&model.config);
+        let deadline = Duration::from_secs(60);
+        Trainer::at(Place::in_group(group), model, weights, &self.stage, 1, deadline).expect("a whole model")
+    }
+
+    fn step(&self, trainer: &mut Trainer, group: &dyn Group) -> Prepared {
+        let (items, counts) = self.share(Place::in_group(group));
+        let prepared = trainer.prepare(&items, counts, 1e-3, group, &mut || {}).expect("a good step");
+        trainer.commit(false).expect("prepared");
+        prepared
+    }
+}
+
+/// Weights by name.
+type Weights = BTreeMap<String, Tensor>;
+
+fn whole(trainer: &mut Trainer, group: &dyn Group) -> Weights {
+    let weights = trainer.weights(group).expect("a good group");
+    weights.into_iter().map(|(name, weight)| (name, weight.copy())).collect()
+}
+
+/// Runs `work` on every rank of a world.
+fn on_ranks<T: Send + 'static>(
+    world: usize,
+    work: impl Fn(&LocalGroup) -> T + Clone + Send + 'static,
+) -> Vec<T> {
+    let ranks = LocalGroup::world(world).into_iter().map(|group| {
+        let work = work.clone();
+        thread::spawn(move || work(&group))
+    });
+    ranks.collect::<Vec<_>>().into_iter().map(|rank| rank.join().expect("a good rank")).collect()
+}
+
+/// Weights after the plan's steps, and every step's gradient norm, the same on all ranks.
+fn run(plan: &Plan, world: usize) -> (Weights, Vec<f64>) {
+    let plan = plan.clone();
+    let mut ranks = on_ranks(world, move |group| {
+        let mut trainer = plan.trainer(group);
+        let norms: Vec<f64> = (0..plan.steps).map(|_| plan.step(&mut trainer, group).grad_norm).collect();
+        (whole(&mut trainer, group), norms)
+    });
+    assert!(ranks.iter().all(|(_, norms)| *norms == ranks[0].1), "norms differ over ranks");
+    for (weights, _) in &ranks {
+        assert!(
+            weights.iter().all(|(name, weight)| *weight == ranks[0].0[name]),
+            "weights differ over ranks"
+        );
+    }
+    ranks.swap_remove(0)
+}
+
+/// Mean distance of two runs' weights, over the mean step from `start`.
+fn error(start: &Weights, a: &Weights, b: &Weights) -> f64 {
+    assert!(a.keys().eq(b.keys()));
+    let total = |from: &Weights, to: &Weights| -> f64 {
+        to.iter().map(|(name, t)| (t - &from[name]).abs().sum(Kind::Double).double_value(&[])).sum()
+    };
+    total(a, b) / total(start, a)
+}
+
+fn start(plan: &Plan) -> Weights {
+    let group = LocalGroup::alone();
+    whole(&mut plan.trainer(&group), &group)
+}
+
+/// Holds every strategy and world to one rank's run.
+fn assert_exact(plan: &Plan, bound: f64) {
+    let (start, (expected, norms)) = (start(plan), run(plan, 1));
+    for sharding in SHARDED {
+        for world in 1..=4 {
+            let (weights, own) = run(&plan.sharded(sharding), world);
+            let error = error(&start, &expected, &weights);
+            assert!(error <= bound, "{sharding:?} on {world}: {error:e}");
+            // Later norms follow weights that differ by rounding already.
+            let relative = (own[0] / norms[0] - 1.0).abs();
+            assert!(relative <= 1e-6, "{sharding:?} on {world}: norm off by {relative:e}");
+        }
+    }
+}
+
+#[test]
+fn one_policy_step_is_the_same_under_every_strategy_on_one_to_four_ranks() {
+    assert_exact(&Plan::of(StageKind::Prpo, rollouts), 1e-4);
+}
+
+#[test]
+fn a_clipped_step_is_the_same_under_every_strategy() {
+    let mut plan = Plan::of(StageKind::Sft, answers);
+    plan.stage.optimizer.max_grad_norm = 0.1;
+    assert!(run(&plan, 1).1[0] > 0.1, "nothing to clip");
+    assert_exact(&plan, 1e-4);
+}
+
+#[test]
+fn five_steps_are_the_same_under_every_strategy() {
+    assert_exact(&Plan { steps: 5, ..Plan::of(StageKind::Prpo, rollouts) }, 1e-2);
+}
+
+#[test]
+fn a_head_of_its_own_a_frozen_tower_and_recomputation_change_nothing() {
+    let mut plan = Plan { tied: false, ..Plan::of(StageKind::Prpo, rollouts) };
+    assert_exact(&plan, 1e-4);
+    plan.stage.parallel.recompute = Recompute::Blocks;
+    assert_exact(&plan, 1e-4);
+    plan.stage.trainable = Trainable::Language;
+    assert_exact(&plan, 1e-4);
+    plan.stage.trainable = Trainable::Vision;
+    assert_exact(&plan, 1e-4);
+}
+
+#[test]
+fn a_vision_stage_is_the_same_under_every_strategy() {
+    assert_exact(&Plan::of(StageKind::Vision, pictures), 1e-4);
+}
+
+#[test]
+fn ranks_without_pictures_or_samples_take_part_in_the_vision_blocks() {
+    let one_of_four: Items = || vec![answer_item(1, false), answer_item(2, true)];
+    assert_exact(&Plan::of(StageKind::Sft, one_of_four), 1e-4);
+    let none: Items = || vec![answer_item(1, false)];
+    assert_exact(&Plan::of(StageKind::Sft, none), 1e-4);
+}
+
+#[test]
+fn a_rollout_sees_the_weights_of_the_last_commit() {
+    for sharding in SHARDED {
+        let plan = Plan::of(StageKind::Sft, answers).sharded(sharding);
+        let expected = run(&plan, 2).0;
+        let gathered = on_ranks(2, move |group| {
+            let mut trainer = plan.trainer(group);
+            plan.step(&mut trainer, group);
+            trainer.gather(group).expect("a good group");
+            let params = trainer.params().iter();
+            let gathered: Weights = params.map(|(name, t)| (name.clone(), t.copy())).collect();
+            plan.step(&mut trainer, group);
+            gathered
+        });
+        for weights in gathered {
+            assert_eq!(weights, expected, "{sharding:?}");
+        }
+    }
+}
+
+#[test]
+fn a_rank_under_full_holds_its_share_of_the_state_alone() {
+    let plan = Plan::of(StageKind::Sft, answers).sharded(Sharding::Full);
+    let held = on_ranks(4, move |group| {
+        let trainer = plan.trainer(group);
+        assert!(trainer.params().is_empty());
+        trainer.sharding().pieces().iter().map(|piece| piece.values.numel()).sum::<usize>()
+    });
+    let all: usize = weights(&model(true).config).values() * 3;
+    assert_eq!(held.iter().sum::<usize>(), all, "every value once");
+    assert!(held.iter().all(|&own| own < all / 3), "{held:?} of {all}");
+}
+
+/// Three steps, state written after the first by `writers` ranks and loaded by `readers`; the weights at the end.
+fn interrupted(
+    plan: &Plan,
+    writers: (Sharding, usize),
+    readers: (Sharding, usize),
+    folder: &Path,
+) -> Weights {
+    let (first, to) = (plan.sharded(writers.0), folder.to_owned());
+    on_ranks(writers.1, move |group| {
+        let mut trainer = first.trainer(group);
+        first.step(&mut trainer, group);
+        trainer.save_state(&to).expect("written");
+    });
+    let (second, from) = (plan.sharded(readers.0), folder.to_owned());
+    let mut ranks = on_ranks(readers.1, move |group| {
+        let mut trainer = second.trainer(group);
+        trainer.load_state(&from).expect("readable");
+        second.step(&mut trainer, group);
+        second.step(&mut trainer, group);
+        whole(&mut trainer, group)
+    });
+    ranks.swap_remove(0)
+}
+
+#[test]
+fn a_state_written_by_some_ranks_goes_on_in_a_world_of_another_size() {
+    let mut plan = Plan { steps: 3, ..Plan::of(StageKind::Prpo, rollouts) };
+    plan.stage.trainable = Trainable::Language;
+    let (start, (expected, _)) = (start(&plan), run(&plan, 1));
+    let (full, optimizer, replicate) = (Sharding::Full, Sharding::Optimizer, Sharding::Replicate);
+    for (writers, readers) in [
+        ((full, 4), (full, 3)),
+        ((full, 1), (full, 2)),
+        ((full, 2), (optimizer, 4)),
+        ((optimizer, 3), (full, 1)),
+        ((optimizer, 3), (replicate, 1)),
+        ((replicate, 1), (full, 3)),
+    ] {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let weights = interrupted(&plan, writers, readers, folder.path());
+        let error = error(&start, &expected, &weights);
+        assert!(error <= 1e-2, "{writers:?} to {readers:?}: {error:e}");
+    }
+}
+
+#[test]
+fn a_state_goes_on_bit_for_bit_on_the_same_ranks() {
+    for sharding in SHARDED {
+        let plan = Plan { steps: 3, ..Plan::of(StageKind::Sft, answers) };
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let weights = interrupted(&plan, (sharding, 3), (sharding, 3), folder.path());
+        assert_eq!(weights, run(&plan.sharded(sharding), 3).0);
+    }
+}
+
+#[test]
+fn a_state_that_lacks_a_part_is_refused_by_the_parts_name() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let plan = Plan::of(StageKind::Sft, answers).sharded(Sharding::Full);
+    let (first, to) = (plan.clone(), folder.path().to_owned());
+    on_ranks(2, move |group| first.trainer(group).save_state(&to).expect("written").0);
+    let lost = "training_state-00002-of-00002.safetensors";
+    std::fs::remove_file(folder.path().join(lost)).expect("written before");
+    let error = plan.trainer(&LocalGroup::alone()).load_state(folder.path()).expect_err("half a state");
+    assert!(error.to_string().contains(lost), "{error}");
+}
+
+#[test]
+fn a_group_of_another_size_is_refused_before_anything_is_sent() {
+    let plan = Plan::of(StageKind::Sft, answers).sharded(Sharding::Full);
+    let mut trainer = plan.trainer(&LocalGroup::alone());
+    let groups = LocalGroup::world(2);
+    let (items, counts) = plan.share(Place::ALONE);
+    let error = trainer.prepare(&items, counts, 1e-3, &groups[0], &mut || {}).expect_err("cut for one");
+    assert!(error.to_string().contains("rank 0 of 2"), "{error}");
+}
+
+#[test]
+fn an_export_from_shards_is_that_of_one_rank() {
+    let source = tempfile::tempdir().expect("temporary folder");
+    std::fs::write(source.path().join("config.json"), r#"{"dtype":"float32"}"#).expect("writable");
+    let export = |plan: &Plan, world: usize| -> Vec<u8> {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let (plan, from, to) = (plan.clone(), source.path().to_owned(), folder.path().to_owned());
+        on_ranks(world, move |group| {
+            let mut trainer = plan.trainer(group);
+            trainer.export(&from, &to, settings::Dtype::Bfloat16, group).expect("written");
+        });
+        std::fs::read(folder.path().join("model.safetensors")).expect("one file")
+    };
+    let plan = Plan::of(StageKind::Vision, pictures);
+    let expected = export(&plan, 1);
+    for sharding in SHARDED {
+        assert!(export(&plan.sharded(sharding), 3) == expected, "{sharding:?}");
+    }
+}

@@ -1,0 +1,52 @@
+//! What a forward and backward pass sees of the weights.
+
+use model::Params;
+use tch::Tensor;
+
+use super::{Ranks, Sharding};
+use crate::Error;
+use crate::blocks::BlockId;
+
+/// Weights during a pass: [`Sharding`] with the ranks that it gathers and sums over.
+pub(crate) trait Weights {
+    /// See [`Sharding::trains`].
+    fn trains(&self, name: &str) -> bool;
+    /// See [`Sharding::announce`].
+    fn announce(&mut self, next: &[&[String]]) -> Result<(), Error>;
+    /// See [`Sharding::params`].
+    fn params(&mut self, names: &[String]) -> Result<Params, Error>;
+    /// See [`Sharding::accumulate`].
+    fn accumulate(&mut self, name: &str, gradient: &Tensor);
+    /// See [`Sharding::reduce_above`].
+    fn reduce_above(&mut self, last_open: Option<BlockId>) -> Result<(), Error>;
+}
+
+/// A sharding strategy during one micro-batch.
+pub(crate) struct Joined<'a> {
+    pub(crate) sharding: &'a mut dyn Sharding,
+    pub(crate) ranks: Ranks<'a>,
+    /// Whether it is the step's last micro-batch.
+    pub(crate) last: bool,
+}
+
+impl Weights for Joined<'_> {
+    fn trains(&self, name: &str) -> bool {
+        self.sharding.trains(name)
+    }
+
+    fn announce(&mut self, next: &[&[String]]) -> Result<(), Error> {
+        self.sharding.announce(next, &self.ranks)
+    }
+
+    fn params(&mut self, names: &[String]) -> Result<Params, Error> {
+        self.sharding.params(names, &self.ranks)
+    }
+
+    fn accumulate(&mut self, name: &str, gradient: &Tensor) {
+        self.sharding.accumulate(name, gradient);
+    }
+
+    fn reduce_above(&mut self, last_open: Option<BlockId>) -> Result<(), Error> {
+        self.sharding.reduce_above(last_open, self.last, &self.ranks)
+    }
+}
