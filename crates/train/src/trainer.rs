@@ -16,6 +16,7 @@ use crate::metrics::Sums;
 use crate::microbatch::cut;
 use crate::norm::clip_factor;
 use crate::pass::{Counts, Pass};
+use crate::reference::Reference;
 use crate::sharding::{Replicate, Sharding};
 
 /// A step whose gradients are reduced over all ranks and lie ready; nothing is applied.
@@ -44,7 +45,7 @@ pub struct Trainer {
     model: Qwen,
     stage: Stage,
     sharding: Box<dyn Sharding>,
-    reference: Option<Params>,
+    reference: Option<Reference>,
     pending: Option<Pending>,
     /// Bound on each wait for a collective.
     deadline: Duration,
@@ -67,7 +68,7 @@ impl Trainer {
             tch::set_num_threads(threads);
         }
         let sharding = lay_out(weights, &model, stage)?;
-        let reference = reference(stage, sharding.as_ref());
+        let reference = Reference::of(stage, sharding.as_ref());
         Ok(Self { model, stage: stage.clone(), sharding, reference, pending: None, deadline })
     }
 
@@ -82,7 +83,7 @@ impl Trainer {
             own.filter(|(name, _)| !distortion::is_head(name)).collect()
         });
         self.sharding = lay_out(weights, &self.model, stage)?;
-        self.reference = reference(stage, self.sharding.as_ref());
+        self.reference = Reference::of(stage, self.sharding.as_ref());
         self.stage = stage.clone();
         self.pending = None;
         Ok(())
@@ -107,8 +108,12 @@ impl Trainer {
         for (index, item) in items.iter().enumerate() {
             item.check(index, self.stage.kind, &self.model.config)?;
         }
-        let pass =
-            Pass { model: &self.model, stage: &self.stage, reference: self.reference.as_ref(), counts };
+        let objective = &self.stage.objective;
+        if let Some(reference) = self.reference.as_mut().filter(|r| r.is_due(objective)) {
+            reference.follow(self.sharding.weights(), objective.sync_mixture, &self.model);
+        }
+        let reference = self.reference.as_ref().map(|r| &r.params);
+        let pass = Pass { model: &self.model, stage: &self.stage, reference, counts };
         let weights = self.sharding.as_mut();
         weights.reset();
         let tokens: Vec<usize> = items.iter().map(|item| item.tokens(&self.model.config)).collect();
@@ -141,6 +146,9 @@ impl Trainer {
         let Pending { lr, factor } = self.pending.take().ok_or(Error::NotPrepared)?;
         if !skip {
             self.sharding.apply(&self.stage.optimizer, lr, factor);
+        }
+        if let Some(reference) = &mut self.reference {
+            reference.committed();
         }
         Ok(())
     }
@@ -232,11 +240,4 @@ fn trains(stage: &Stage, name: &str) -> bool {
         (_, Trainable::All) => true,
         (_, Trainable::Language) => !vision,
     }
-}
-
-/// A copy of the stage's start, where its loss needs one.
-fn reference(stage: &Stage, sharding: &dyn Sharding) -> Option<Params> {
-    let needed = stage.kind == StageKind::Prpo && stage.objective.beta != 0.0;
-    let copy = |(name, tensor): (&String, &Tensor)| (name.clone(), tensor.detach().copy());
-    needed.then(|| sharding.all_params().iter().map(copy).collect())
 }
