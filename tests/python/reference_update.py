@@ -1,9 +1,10 @@
-"""One optimizer step from recorded rollouts with transformers, the published loss and torch's AdamW: what `worker update`
+"""Optimizer steps from recorded rollouts with transformers, the published loss and torch's AdamW: what `worker update`
 is checked against. Nothing is packed and no prompt is shared: every completion is a sequence of its own.
 
 usage: reference_update.py MODEL_DIR ROLLOUTS.jsonl OUT.json WEIGHTS.safetensors GRADIENTS.safetensors SETTINGS.json
-SETTINGS: lr, loss, beta, kl, epsilon_low, epsilon_high, max_grad_norm, max_new_tokens, weight_decay
-Out: {"loss", "kl", "grad_norm", "tokens", "token_loss"}, the last the mean absolute loss of a token.
+SETTINGS: lr, loss, beta, kl, epsilon_low, epsilon_high, max_grad_norm, max_new_tokens, weight_decay;
+steps (1), all from the same rollouts; importance_cap (none), against the lines' rollout_logprobs
+Out, of the last step: {"loss", "kl", "grad_norm", "tokens", "token_loss"}, the last the mean absolute loss of a token.
 """
 import json, sys, torch
 from PIL import Image
@@ -34,26 +35,37 @@ def logprobs(r):
 
 
 completions, tokens = len(lines), sum(len(r["completion_ids"]) for r in lines)
-loss_sum, kl_sum, absolute = 0.0, 0.0, 0.0
-for r in lines:
-    logp = logprobs(r)
-    old = torch.tensor(r["old_logprobs"]) if r.get("old_logprobs") else logp.detach()
-    ratio = (logp - old).exp()
-    loss = -torch.minimum(ratio * r["advantage"], ratio.clamp(1 - s["epsilon_low"], 1 + s["epsilon_high"]) * r["advantage"])
-    if s["beta"]:
-        delta = (torch.tensor(r["ref_logprobs"]) if r.get("ref_logprobs") else logp.detach()) - logp
-        kl = dict(k1=-delta, k2=delta.square() / 2, k3=torch.expm1(delta) - delta)[s["kl"]]
-        loss = loss + s["beta"] * kl
-        kl_sum += kl.double().sum().item()
-    absolute += loss.abs().double().sum().item()
-    divisor = dict(sequence_mean=len(logp) * completions, token_mean=tokens, fixed_length=completions * s["max_new_tokens"])[s["loss"]]
-    part = loss.sum() / divisor
-    part.backward()
-    loss_sum += part.item()
+named = dict(model.named_parameters())
+adamw = torch.optim.AdamW(named.values(), lr=s["lr"], betas=(0.9, 0.999), eps=1e-8, weight_decay=s["weight_decay"])
+for step in range(s.get("steps", 1)):
+    adamw.zero_grad()
+    loss_sum, kl_sum, absolute = 0.0, 0.0, 0.0
+    for r in lines:
+        logp = logprobs(r)
+        old = torch.tensor(r["old_logprobs"]) if r.get("old_logprobs") else logp.detach()
+        ratio = (logp - old).exp()
+        loss = -torch.minimum(ratio * r["advantage"], ratio.clamp(1 - s["epsilon_low"], 1 + s["epsilon_high"]) * r["advantage"])
+        if s.get("importance_cap"):
+            loss = loss * torch.clamp((old - torch.tensor(r["rollout_logprobs"])).exp(), max=s["importance_cap"])
+        if s["beta"]:
+            # Without a recorded reference it is the policy before the first step.
+            if not r.get("ref_logprobs"):
+                assert step == 0 or "initial" in r
+                r.setdefault("initial", logp.detach())
+            delta = (torch.tensor(r["ref_logprobs"]) if r.get("ref_logprobs") else r["initial"]) - logp
+            kl = dict(k1=-delta, k2=delta.square() / 2, k3=torch.expm1(delta) - delta)[s["kl"]]
+            loss = loss + s["beta"] * kl
+            kl_sum += kl.double().sum().item()
+        absolute += loss.abs().double().sum().item()
+        divisor = dict(sequence_mean=len(logp) * completions, token_mean=tokens, fixed_length=completions * s["max_new_tokens"])[s["loss"]]
+        part = loss.sum() / divisor
+        part.backward()
+        loss_sum += part.item()
+    trained = {n: p for n, p in named.items() if p.grad is not None}
+    if step + 1 == s.get("steps", 1):
+        save_file({n: p.grad.contiguous() for n, p in trained.items()}, gradients)
+    norm = torch.nn.utils.clip_grad_norm_(trained.values(), s["max_grad_norm"] or float("inf")).item()
+    adamw.step()
 
-named = {n: p for n, p in model.named_parameters() if p.grad is not None}
-save_file({n: p.grad.contiguous() for n, p in named.items()}, gradients)
-norm = torch.nn.utils.clip_grad_norm_(named.values(), s["max_grad_norm"] or float("inf")).item()
-torch.optim.AdamW(named.values(), lr=s["lr"], betas=(0.9, 0.999), eps=1e-8, weight_decay=s["weight_decay"]).step()
-save_file({n: p.detach().contiguous() for n, p in named.items()}, weights)
+save_file({n: p.detach().contiguous() for n, p in trained.items()}, weights)
 json.dump(dict(loss=loss_sum, kl=kl_sum / tokens, grad_norm=norm, tokens=tokens, token_loss=absolute / tokens), open(out, "w"))

@@ -53,6 +53,9 @@ impl World {
         };
         let mut line = json!({"id": format!("s{sample}"), "images": images, "prompt": format!("Rate picture {sample}."),
             "completion_ids": ids, "advantage": (n as f64 * 2.3).cos() * 1.5});
+        if case.settings.get("importance_cap").is_some() {
+            line["rollout_logprobs"] = json!(wave(0.4));
+        }
         if case.recorded {
             line["old_logprobs"] = json!(wave(0.9));
             line["ref_logprobs"] = json!(wave(1.3));
@@ -99,12 +102,14 @@ fn check(case: &Case) {
     ] {
         sets.extend(keys.iter().map(|key| format!("{section}.{key}={}", of(key))));
     }
+    sets.extend(case.settings.get("importance_cap").map(|cap| format!("objective.importance_cap={cap}")));
+    let steps = case.settings.get("steps").map_or("1".to_owned(), Value::to_string);
     let (output, gradients) = (world.path("ours"), world.path("ours_gradients.safetensors"));
     let fixed =
         ["update", "--model", text(&paths[0]), "--rollouts", text(&paths[1]), "--output", text(&output)];
     let sets = sets.iter().flat_map(|set| ["--set", set.as_str()]);
     let arguments: Vec<&str> =
-        fixed.into_iter().chain(["--gradients", text(&gradients)]).chain(sets).collect();
+        fixed.into_iter().chain(["--gradients", text(&gradients), "--steps", &steps]).chain(sets).collect();
     let stdout = succeed("worker", &arguments);
     let ours: Value = serde_json::from_str(stdout.lines().last().unwrap()).unwrap();
     compare(&ours, &theirs);
@@ -162,6 +167,24 @@ fn a_step_without_pictures_or_clipping_is_pytorchs() {
 fn the_first_step_from_its_own_reference_is_pytorchs() {
     let settings = settings("sequence_mean", 0.5, "k1", 1.0);
     check(&Case { seed: 14, model: &[], responses: 3, images: 1, recorded: false, settings });
+}
+
+#[test]
+fn a_step_with_truncated_importance_weights_is_pytorchs() {
+    for (seed, recorded) in [(16, true), (17, false)] {
+        let mut settings = settings("sequence_mean", 0.04, "k3", 1.0);
+        settings["importance_cap"] = json!(1.5);
+        check(&Case { seed, model: &[], responses: 4, images: 1, recorded, settings });
+    }
+}
+
+#[test]
+fn a_second_iteration_on_stored_log_probabilities_is_pytorchs() {
+    let mut settings = settings("token_mean", 0.04, "k3", 1.0);
+    settings["steps"] = json!(2);
+    // Small enough that signs of tiny gradients in the first step do not show in the second.
+    settings["lr"] = json!(1e-5);
+    check(&Case { seed: 18, model: &[], responses: 4, images: 1, recorded: true, settings });
 }
 
 #[test]

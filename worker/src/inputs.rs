@@ -46,6 +46,7 @@ impl Draft {
                     ids: c.ids,
                     advantage: c.advantage,
                     old_logprobs: c.old_logprobs,
+                    rollout_logprobs: c.rollout_logprobs,
                     reference_logprobs: Vec::new(),
                 });
                 Item::Policy { pixels: pixels(&pictures, model), prompt, completions: completions.collect() }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use proto::v1::worker_message::Body as Report;
 use proto::v1::{Join, Sample, Sampling};
 
-use super::{Plan, Rank, UpdateWork};
+use super::{Plan, Rank};
 
 /// Who says it, and of which epoch and term it speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,8 +110,8 @@ pub enum Event {
     Scored {
         /// The step asked for.
         step: u64,
-        /// What each rank trains on.
-        update: UpdateWork,
+        /// What each rank trains on, or responses to draw again before it.
+        plan: Plan,
     },
     /// Answers [`super::Command::PlanEvaluation`].
     EvaluationPlanned {

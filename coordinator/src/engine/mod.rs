@@ -126,7 +126,7 @@ impl Engine {
                     self.on_exited(now, rank, exit, last_lines, &mut out);
                 }
                 Event::Planned { step, plan } => self.on_planned(now, step, plan, &mut out),
-                Event::Scored { step, update } => self.on_scored(now, step, update, &mut out),
+                Event::Scored { step, plan } => self.on_scored(now, step, plan, &mut out),
                 Event::EvaluationPlanned { samples, sampling } => {
                     self.on_evaluation_planned(now, samples, &sampling, &mut out);
                 }

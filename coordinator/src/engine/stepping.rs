@@ -31,10 +31,7 @@ impl Engine {
             _ => return,
         }
         self.members.restart_progress(now);
-        match plan {
-            Plan::Rollout(work) => self.begin_rollout(work, out),
-            Plan::Update(work) => self.begin_update(work, out),
-        }
+        self.go_on(plan, out);
     }
 
     fn begin_rollout(&mut self, mut work: RolloutWork, out: &mut Vec<Command>) {
@@ -73,13 +70,20 @@ impl Engine {
         }
     }
 
-    pub(super) fn on_scored(&mut self, now: Duration, step: u64, work: UpdateWork, out: &mut Vec<Command>) {
+    pub(super) fn on_scored(&mut self, now: Duration, step: u64, plan: Plan, out: &mut Vec<Command>) {
         match &self.state {
             State::Stepping(s) if s.step == step && matches!(s.phase, StepPhase::Scoring) => {}
             _ => return,
         }
         self.members.restart_progress(now);
-        self.begin_update(work, out);
+        self.go_on(plan, out);
+    }
+
+    fn go_on(&mut self, plan: Plan, out: &mut Vec<Command>) {
+        match plan {
+            Plan::Rollout(work) => self.begin_rollout(work, out),
+            Plan::Update(work) => self.begin_update(work, out),
+        }
     }
 
     fn begin_update(&mut self, work: UpdateWork, out: &mut Vec<Command>) {

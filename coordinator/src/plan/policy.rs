@@ -5,14 +5,17 @@ use std::collections::BTreeMap;
 use data::{Cursor, Occasion};
 use proto::v1::train_item::Target;
 use proto::v1::{Completion, Counts, PolicyTarget, Response, Sample, SampleRollout, Sampling, TrainItem};
-use settings::Stage;
+use settings::{Stage, ZeroSpread};
 
 use super::shares::sample_cost;
 use super::supervised::cursor_text;
 use super::worth::{GroupWorth, Worth};
 use super::{PlanError, Planner, share};
-use crate::engine::{Rank, RolloutWork, UpdateWork};
+use crate::engine::{Plan, Rank, RolloutWork, UpdateWork};
 use crate::journal::RolloutRow;
+
+/// Turns the run's seed into that of groups which are drawn again.
+const SECOND_DRAW: u64 = 0x5eed_0002_5eed_0002;
 
 /// What was asked, until it is scored.
 #[derive(Debug)]
@@ -23,6 +26,11 @@ pub(super) struct Asked {
     /// After the step.
     cursor: Cursor,
     world: Vec<Rank>,
+    sampling: Sampling,
+    /// All responses of the first draw, where some groups are drawn again.
+    first: Option<BTreeMap<String, Vec<Response>>>,
+    /// Groups that are drawn again.
+    resampled: usize,
 }
 
 /// Items with advantages, from which every iteration's update is made.
@@ -35,12 +43,12 @@ pub(super) struct ScoredItems {
     metrics: BTreeMap<String, f64>,
 }
 
-/// A scored step: what ranks train on, and what the journal keeps of it.
+/// Scored rollouts: what ranks do next, and what the journal keeps of it.
 #[derive(Debug)]
 pub struct ScoredRollouts {
-    /// The update.
-    pub update: UpdateWork,
-    /// A row a sample.
+    /// The update; or responses that are drawn again first.
+    pub plan: Plan,
+    /// A row a sample; none yet where some are drawn again.
     pub rows: Vec<RolloutRow>,
 }
 
@@ -52,8 +60,6 @@ pub(super) fn ask(
     world: &[Rank],
 ) -> (Asked, RolloutWork) {
     let rollout = &stage.rollout;
-    let tokens = u64::from(rollout.responses) * u64::from(rollout.max_new_tokens);
-    let costs: Vec<u64> = samples.iter().map(|(_, s)| sample_cost(s, stage, tokens)).collect();
     let sampling = Sampling {
         responses: rollout.responses,
         max_new_tokens: rollout.max_new_tokens,
@@ -63,12 +69,45 @@ pub(super) fn ask(
         seed: occasion.seed,
         stage: occasion.stage as u32,
     };
-    let work = RolloutWork {
-        samples: share(samples.iter().map(|(_, s)| s.clone()).collect(), &costs, world),
+    let work = work(samples.iter().map(|(_, s)| s.clone()).collect(), stage, sampling, world);
+    let asked = Asked {
+        stage: stage.clone(),
+        number: occasion.step,
+        samples,
+        cursor,
+        world: world.to_vec(),
         sampling,
+        first: None,
+        resampled: 0,
     };
-    let asked = Asked { stage: stage.clone(), number: occasion.step, samples, cursor, world: world.to_vec() };
     (asked, work)
+}
+
+/// Samples shared out by what drawing their responses may cost.
+fn work(samples: Vec<Sample>, stage: &Stage, sampling: Sampling, world: &[Rank]) -> RolloutWork {
+    let tokens = u64::from(stage.rollout.responses) * u64::from(stage.rollout.max_new_tokens);
+    let costs: Vec<u64> = samples.iter().map(|s| sample_cost(s, stage, tokens)).collect();
+    RolloutWork { samples: share(samples, &costs, world), sampling }
+}
+
+impl Asked {
+    /// The samples whose `rewards` are all equal, where they are to be drawn again.
+    fn flat(&self, rewards: &[f64]) -> Vec<Sample> {
+        if self.stage.objective.zero_spread != ZeroSpread::Resample || self.first.is_some() {
+            return Vec::new();
+        }
+        let groups = rewards.chunks(self.stage.rollout.responses as usize).zip(&self.samples);
+        let flat = groups.filter(|(group, _)| group.iter().all(|r| *r == group[0]));
+        flat.map(|(_, (_, sample))| sample.clone()).collect()
+    }
+
+    /// Asks once more for `samples`, with `responses` as all that there are so far.
+    fn again(&mut self, samples: Vec<Sample>, responses: BTreeMap<String, Vec<Response>>) -> RolloutWork {
+        self.resampled = samples.len();
+        self.first = Some(responses);
+        let sampling = Sampling { seed: self.sampling.seed ^ SECOND_DRAW, ..self.sampling };
+        work(samples, &self.stage, sampling, &self.world)
+    }
 }
 
 impl Planner {
@@ -80,9 +119,12 @@ impl Planner {
         &mut self,
         rollouts: BTreeMap<Rank, Vec<SampleRollout>>,
     ) -> Result<ScoredRollouts, PlanError> {
-        let asked = self.asked.take().ok_or(PlanError::NoStage(self.position.stage))?;
-        let stage = &asked.stage;
-        let mut by_id = responses_by_id(rollouts, stage)?;
+        let mut asked = self.asked.take().ok_or(PlanError::NoStage(self.position.stage))?;
+        let stage = &asked.stage.clone();
+        let mut by_id = asked.first.clone().unwrap_or_default();
+        by_id.extend(responses_by_id(rollouts, stage)?);
+        let all =
+            if stage.objective.zero_spread == ZeroSpread::Resample { by_id.clone() } else { BTreeMap::new() };
         let mut batch = Vec::with_capacity(asked.samples.len());
         for (index, sample) in &asked.samples {
             let responses = by_id.remove(&sample.id).ok_or_else(|| PlanError::Answer {
@@ -98,8 +140,18 @@ impl Planner {
         let advantages =
             grpo::advantages(&worth.rewards, stage.rollout.responses as usize, stage.objective.advantage)?;
 
+        let flat = asked.flat(&worth.rewards);
+        if !flat.is_empty() {
+            let work = asked.again(flat, all);
+            self.asked = Some(asked);
+            return Ok(ScoredRollouts { plan: Plan::Rollout(work), rows: Vec::new() });
+        }
+
         let mut metrics = worth.metrics();
         metrics.insert("zero_spread".into(), advantages.zero_spread_groups as f64);
+        if stage.objective.zero_spread == ZeroSpread::Resample {
+            metrics.insert("resampled".into(), asked.resampled as f64);
+        }
         let mut counts = grpo::Counts::default();
         let (mut items, mut costs, mut rows) = (Vec::new(), Vec::new(), Vec::new());
         let groups = worth.groups(&advantages.values, stage.rollout.responses as usize);
@@ -125,7 +177,7 @@ impl Planner {
         };
         let update = scored.update(stage, asked.number, asked.cursor, &asked.world);
         self.scored = Some(scored);
-        Ok(ScoredRollouts { update, rows })
+        Ok(ScoredRollouts { plan: Plan::Update(update), rows })
     }
 }
 
@@ -177,11 +229,13 @@ fn responses_by_id(
 
 fn item(sample: &Sample, responses: &[Response], advantages: &[f64], stage: &Stage) -> TrainItem {
     // With one iteration a rollout the old policy is the one that is trained: its forward pass, detached.
-    let old = |r: &Response| if stage.objective.iterations > 1 { r.logprobs.clone() } else { Vec::new() };
+    let several = stage.objective.iterations > 1;
+    let logprobs = |r: &Response, wanted: bool| if wanted { r.logprobs.clone() } else { Vec::new() };
     let completions = responses.iter().zip(advantages).map(|(r, advantage)| Completion {
         ids: r.completion_ids.clone(),
         advantage: *advantage,
-        old_logprobs: old(r),
+        old_logprobs: logprobs(r, several),
+        rollout_logprobs: logprobs(r, !several),
     });
     let target = PolicyTarget { completions: completions.collect() };
     TrainItem { sample: Some(sample.clone()), target: Some(Target::Policy(target)) }

@@ -105,18 +105,20 @@ fn scored_rollouts_carry_advantages_that_sum_to_zero_and_global_counts() {
     let mut planner = planner(folder.path(), "{ name: a, steps: 4 }").expect("loads");
     let work = ask(&mut planner, 1, &[0, 1]);
     let scored = planner.score(rollouts(&work)).expect("scored");
-    let counts = scored.update.counts;
+    let Plan::Update(scored_update) = scored.plan else { panic!("expected an update") };
+    let counts = scored_update.counts;
     assert_eq!((counts.samples, counts.completions, counts.tokens), (4, 8, 4 * 7));
-    assert_eq!(scored.update.lr, 1.0);
-    assert_eq!(scored.update.cursor, r#"{"from_level":1,"epoch":0,"position":1}"#);
-    assert_eq!(scored.update.metrics["format"], 0.5);
+    assert_eq!(scored_update.lr, 1.0);
+    assert_eq!(scored_update.cursor, r#"{"from_level":1,"epoch":0,"position":1}"#);
+    assert_eq!(scored_update.metrics["format"], 0.5);
     assert_eq!(scored.rows.len(), 4);
-    for item in scored.update.items.values().flatten() {
+    for item in scored_update.items.values().flatten() {
         let Some(Target::Policy(policy)) = &item.target else { panic!("expected completions") };
         assert_eq!(policy.completions[0].ids.len(), 3, "responses are in the order of their indices");
         assert!(policy.completions[0].advantage > 0.0, "the formatted one is better");
         assert!(policy.completions.iter().map(|c| c.advantage).sum::<f64>().abs() < 1e-12);
         assert!(policy.completions.iter().all(|c| c.old_logprobs.is_empty()));
+        assert_eq!(policy.completions[0].rollout_logprobs, [-1.0; 3]);
     }
 }
 
@@ -126,16 +128,51 @@ fn further_iterations_train_on_the_same_rollouts_with_their_old_log_probabilitie
     let mut planner =
         planner(folder.path(), "{ name: a, steps: 4, objective: { iterations: 2 } }").expect("loads");
     let work = ask(&mut planner, 1, &[0]);
-    let first = planner.score(rollouts(&work)).expect("scored").update;
+    let Plan::Update(first) = planner.score(rollouts(&work)).expect("scored").plan else {
+        panic!("expected an update")
+    };
     let second = update(&mut planner, 2, &[0]);
     assert_eq!(first.items, second.items);
     assert!(first.lr > second.lr);
     let Some(Target::Policy(policy)) = &first.items[&0][0].target else { panic!("expected completions") };
     assert_eq!(policy.completions[0].old_logprobs, [-1.0; 3]);
+    assert!(policy.completions[0].rollout_logprobs.is_empty());
     assert!(first.cursor.contains("\"position\":0") && second.cursor.contains("\"position\":1"));
     let next = ask(&mut planner, 3, &[0]);
     let ids = |samples: &[proto::v1::Sample]| samples.iter().map(|s| s.id.clone()).collect::<BTreeSet<_>>();
     assert!(ids(&next.samples[&0]).is_disjoint(&first.samples.into_iter().collect()));
+}
+
+#[test]
+fn groups_of_equal_rewards_are_drawn_again_once_and_replaced() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let stage = "{ name: a, steps: 4, objective: { zero_spread: resample } }";
+    let mut planner = planner(folder.path(), stage).expect("loads");
+    let work = ask(&mut planner, 1, &[0, 1]);
+    // Rank 1's groups get the same answer twice.
+    let mut flat = rollouts(&work);
+    let equal: BTreeSet<String> = work.samples[&1].iter().map(|s| s.id.clone()).collect();
+    for sample in flat.get_mut(&1).expect("rank 1") {
+        sample.responses[1].text.clear();
+    }
+    let scored = planner.score(flat).expect("scored");
+    let Plan::Rollout(again) = scored.plan else { panic!("expected a second draw") };
+    assert!(scored.rows.is_empty());
+    let asked: Vec<String> = again.samples.values().flatten().map(|s| s.id.clone()).collect();
+    assert_eq!(asked.iter().cloned().collect::<BTreeSet<_>>(), equal);
+    assert_eq!(again.samples.len(), 2, "every rank of the world has a share");
+    assert_ne!(again.sampling.seed, work.sampling.seed);
+    // One of them differs now; the other does not, and is trained on as it is.
+    let mut second = rollouts(&again);
+    let last = second.values_mut().flatten().find(|s| s.sample_id == asked[0]).expect("asked for");
+    last.responses[1].text.clear();
+    let scored = planner.score(second).expect("scored");
+    let Plan::Update(update) = scored.plan else { panic!("expected an update after the second draw") };
+    assert_eq!((update.metrics["resampled"], update.metrics["zero_spread"]), (2.0, 1.0));
+    assert_eq!(scored.rows.len(), 4);
+    for row in &scored.rows {
+        assert_eq!(row.texts[0].is_empty(), row.sample == asked[0], "{}", row.sample);
+    }
 }
 
 #[test]

@@ -66,7 +66,8 @@ fn charts(lines: &Lines) -> Vec<Chart> {
         Chart::trained(lines, "Gradient norm", "norm before clipping", "grad_norm"),
         Chart::trained(lines, "KL from the reference", "nats a token", "kl"),
         Chart::trained(lines, "Response length", "tokens", "response_tokens"),
-        Chart::trained(lines, "Groups of equal rewards", "groups a step", "zero_spread_groups"),
+        Chart::trained(lines, "Groups of equal rewards", "groups a step", "zero_spread"),
+        Chart::trained(lines, "Rollout against training", "nats a token", "logprob_gap"),
         Chart { noisy: false, ..Chart::trained(lines, "Learning rate", "rate", "lr") },
     ];
     charts.into_iter().filter(|c| c.points().any(|(_, v)| v.is_finite())).collect()

@@ -40,7 +40,7 @@ pub(super) fn step(step: u64, stage: usize) -> StepLine {
             ("format", (0.7 + 0.3 * rise + 0.04 * noise(5.3)).min(1.0)),
             ("kl", 0.004 * rise * rise + 0.0004 * noise(3.1).abs()),
             ("response_tokens", 42.0 + 3.0 * noise(2.3)),
-            ("zero_spread_groups", (2.0 + 2.0 * noise(4.1)).round()),
+            ("zero_spread", (2.0 + 2.0 * noise(4.1)).round()),
         ]
         .map(|(name, value)| (name.to_owned(), short(value)))
         .into(),

@@ -71,8 +71,10 @@ impl Shell {
             }
             Command::Score { step, attempt, rollouts, .. } => {
                 let scored = self.planner.score(rollouts)?;
-                self.journal.rollouts(step, attempt, &scored.rows)?;
-                self.queue.push_back(Event::Scored { step, update: scored.update });
+                if !scored.rows.is_empty() {
+                    self.journal.rollouts(step, attempt, &scored.rows)?;
+                }
+                self.queue.push_back(Event::Scored { step, plan: scored.plan });
             }
             Command::PlanEvaluation { stage, set, world, .. } => {
                 self.history.evaluation_begins();

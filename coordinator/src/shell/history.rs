@@ -8,11 +8,13 @@ use crate::folder::RunFolder;
 use crate::report::{AnswerLine, Error, EvaluationLine, StepLine, Writer};
 
 /// Sums that a step reports, and what each is divided by to be a mean.
-const MEANS: [(&str, &str); 8] = [
+const MEANS: [(&str, &str); 10] = [
     ("kl", "tokens"),
     ("clipped", "tokens"),
     ("ratio", "tokens"),
     ("entropy", "tokens"),
+    ("importance", "tokens"),
+    ("logprob_gap", "tokens"),
     ("kind_loss", "pictures"),
     ("level_loss", "pictures"),
     ("quality_error", "pictures"),

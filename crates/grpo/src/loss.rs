@@ -9,6 +9,8 @@ pub struct Token {
     pub logprob: f64,
     /// Under the policy that drew it; with one iteration a rollout it equals `logprob`.
     pub old_logprob: f64,
+    /// As the rollout computed it; needed where the objective caps importance weights.
+    pub rollout_logprob: Option<f64>,
     /// Under the reference policy; not needed where β = 0.
     pub reference_logprob: Option<f64>,
 }
@@ -18,7 +20,7 @@ pub struct Token {
 pub struct TokenLoss {
     /// policy + β · kl.
     pub loss: f64,
-    /// −min(ρA, clip(ρ)A).
+    /// −min(ρA, clip(ρ)A), times the importance weight where the objective has a cap.
     pub policy: f64,
     /// The estimate of KL(π ‖ π_ref); 0 without a reference.
     pub kl: f64,
@@ -39,7 +41,7 @@ impl Token {
         let ratio = (self.logprob - self.old_logprob).exp();
         let within = ratio.clamp(1.0 - objective.epsilon_low, 1.0 + objective.epsilon_high);
         let clipped = within * advantage < ratio * advantage;
-        let policy = if clipped { -within * advantage } else { -ratio * advantage };
+        let policy = self.importance(objective) * -if clipped { within } else { ratio } * advantage;
         let (kl, kl_gradient) = match self.reference_logprob {
             Some(reference) => kl(objective.kl, reference - self.logprob),
             None => (0.0, 0.0),
@@ -51,6 +53,14 @@ impl Token {
             ratio,
             clipped,
             gradient: if clipped { 0.0 } else { policy } + objective.beta * kl_gradient,
+        }
+    }
+
+    /// min(cap, π_old / π_rollout): rollouts and training round differently. 1 without a cap.
+    fn importance(&self, objective: &Objective) -> f64 {
+        match (objective.importance_cap, self.rollout_logprob) {
+            (Some(cap), Some(rollout)) => (self.old_logprob - rollout).exp().min(cap),
+            _ => 1.0,
         }
     }
 }
@@ -74,7 +84,7 @@ mod tests {
     }
 
     fn token(logprob: f64, old_logprob: f64, reference: f64) -> Token {
-        Token { logprob, old_logprob, reference_logprob: Some(reference) }
+        Token { logprob, old_logprob, rollout_logprob: None, reference_logprob: Some(reference) }
     }
 
     #[test]
@@ -109,9 +119,22 @@ mod tests {
 
     #[test]
     fn without_a_reference_there_is_no_kl() {
-        let token = Token { logprob: -1.0, old_logprob: -1.0, reference_logprob: None };
+        let token =
+            Token { logprob: -1.0, old_logprob: -1.0, rollout_logprob: None, reference_logprob: None };
         let loss = token.loss(1.0, &Objective::default());
         assert_eq!((loss.kl, loss.loss), (0.0, -1.0));
+    }
+
+    #[test]
+    fn a_token_that_the_rollout_found_unlikelier_weighs_more_up_to_the_cap() {
+        let at = |rollout: f64, cap| {
+            let token = Token { rollout_logprob: Some(rollout), ..token(-1.0, -1.0, -1.0) };
+            token.loss(1.0, &Objective { importance_cap: cap, ..objective(Kl::K3, 0.0) })
+        };
+        assert!((at(-1.5, Some(2.0)).policy + 0.5f64.exp()).abs() < 1e-12);
+        assert!((at(-0.5, Some(2.0)).gradient + (-0.5f64).exp()).abs() < 1e-12);
+        assert_eq!(at(-9.0, Some(2.0)).policy, -2.0);
+        assert_eq!(at(-9.0, None).policy, -1.0);
     }
 
     proptest! {

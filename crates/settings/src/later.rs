@@ -16,11 +16,6 @@ const KEYS: &[Later] = &[
     later("model.lora", None, "model.trainable all, language or vision"),
     later("data.epochs", None, "steps"),
     later("rollout.weights", Some("gathered"), "gathered"),
-    later("objective.reference", Some("initial"), "initial"),
-    later("objective.sync_every", None, "objective.reference initial"),
-    later("objective.sync_mixture", None, "objective.reference initial"),
-    later("objective.importance_cap", None, "no cap"),
-    later("objective.zero_spread", Some("keep"), "keep"),
     later("recovery.redundancy", Some("none"), "none"),
     later("recovery.restart_grace", None, "a run that stops when a worker is lost"),
     later("recovery.coordinator_grace", None, "workers that stop with the coordinator"),
@@ -34,8 +29,12 @@ const KEYS: &[Later] = &[
     later("slurm", None, "launcher local or external"),
 ];
 
-const WORDS: &[(&str, &[&str])] =
-    &[("parallel.sharding", &["hybrid"]), ("model.trainable", &["lora"]), ("launcher", &["ssh", "slurm"])];
+const WORDS: &[(&str, &[&str])] = &[
+    ("parallel.sharding", &["hybrid"]),
+    ("model.trainable", &["lora"]),
+    ("objective.reference", &["base"]),
+    ("launcher", &["ssh", "slurm"]),
+];
 
 const fn later(key: &'static str, only: Option<&'static str>, expected: &'static str) -> Later {
     Later { key, only, expected }

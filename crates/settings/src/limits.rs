@@ -167,6 +167,16 @@ fn loss_limits(stage: &Stage, at: &Path, limits: &mut Limits) {
     limits.demand((0.0..=1.0).contains(&low), &under.key("epsilon_low"), low, "from 0 to 1");
     limits.not_negative(objective.epsilon_high, &under.key("epsilon_high"));
     limits.at_least(objective.iterations.into(), 1, &under.key("iterations"));
+    limits.at_least(objective.sync_every, 1, &under.key("sync_every"));
+    let mixture = objective.sync_mixture;
+    let expected = "above 0 and at most 1";
+    limits.demand(mixture > 0.0 && mixture <= 1.0, &under.key("sync_mixture"), mixture, expected);
+    if let Some(cap) = objective.importance_cap {
+        let path = under.key("importance_cap");
+        limits.positive(cap, &path);
+        // With more, the ratio is taken against the rollout's log-probabilities: nothing is left to correct.
+        limits.demand(objective.iterations <= 1, &path, cap, "absent where objective.iterations is above 1");
+    }
     let (supervised, under) = (&stage.supervised, at.key("supervised"));
     for (key, value) in [
         ("lead_weight", supervised.lead_weight),

@@ -192,6 +192,15 @@ fn a_wrong_override_is_quoted_with_the_way_out() {
             "rollout.weights=blocks",
             "--set rollout.weights=blocks: rollout.weights is not available in this version; expected gathered",
         ),
+        (
+            "objective.reference=base",
+            "--set objective.reference=base: objective.reference: base is not available in this version; expected \
+             initial or synced",
+        ),
+        (
+            "objective.sync_mixture=0",
+            "--set objective.sync_mixture=0: objective.sync_mixture 0 must be above 0 and at most 1",
+        ),
         ("optimizer.lr=[", "--set optimizer.lr=[: the value is not YAML"),
         ("optimizer.lr=.nan", "--set optimizer.lr=.nan: optimizer.lr: expected a finite number, got .nan"),
         ("=1", "--set =1: unknown key \"\""),
@@ -206,6 +215,16 @@ fn a_contract_key_with_the_value_that_this_version_has_is_taken() {
     let with = format!("{RECIPE}recovery: {{ redundancy: none }}\n");
     let run = parse(&with, &["rollout.weights=gathered", "objective.reference=initial"]).expect("taken");
     assert_eq!(run, parse(RECIPE, &[]).expect("a good recipe"));
+}
+
+#[test]
+fn an_importance_cap_needs_one_iteration_a_rollout() {
+    let sets = ["objective.importance_cap=2", "objective.iterations=2"];
+    let said = complaints(RECIPE, &sets);
+    let expected = "objective.importance_cap 2 must be absent where objective.iterations is above 1";
+    assert!(!said.is_empty() && said.iter().all(|line| line.contains(expected)), "{said:#?}");
+    let run = parse(RECIPE, &sets[..1]).expect("one iteration");
+    assert!(run.stages.iter().all(|stage| stage.objective.importance_cap == Some(2.0)));
 }
 
 #[test]

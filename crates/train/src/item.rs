@@ -16,6 +16,8 @@ pub struct Completion {
     pub advantage: f64,
     /// log π_old of each token; empty: this step's own forward pass, detached.
     pub old_logprobs: Vec<f32>,
+    /// log π of each token as the rollout computed it; empty: `old_logprobs`, where there are any.
+    pub rollout_logprobs: Vec<f32>,
     /// log π_ref of each token; empty: the reference policy's own pass gives it.
     pub reference_logprobs: Vec<f32>,
 }
@@ -148,16 +150,16 @@ impl Item {
 }
 
 fn completion_misfit(completion: &Completion, config: &Config) -> Option<String> {
-    let Completion { ids, advantage, old_logprobs, reference_logprobs } = completion;
+    let Completion { ids, advantage, old_logprobs, rollout_logprobs, reference_logprobs } = completion;
     if !advantage.is_finite() {
         return Some(format!("advantage {advantage}, expected a finite number"));
     }
-    if !old_logprobs.is_empty() && old_logprobs.len() != ids.len() {
-        return Some(format!("{} old log-probabilities for {} tokens", old_logprobs.len(), ids.len()));
-    }
-    if !reference_logprobs.is_empty() && reference_logprobs.len() != ids.len() {
-        let given = reference_logprobs.len();
-        return Some(format!("{given} reference log-probabilities for {} tokens", ids.len()));
+    for (policy, given) in
+        [("old", old_logprobs), ("rollout", rollout_logprobs), ("reference", reference_logprobs)]
+    {
+        if !given.is_empty() && given.len() != ids.len() {
+            return Some(format!("{} {policy} log-probabilities for {} tokens", given.len(), ids.len()));
+        }
     }
     ids_misfit(ids, config)
 }

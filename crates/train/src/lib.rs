@@ -22,6 +22,7 @@ mod objective;
 #[cfg(test)]
 mod objective_tests;
 mod pass;
+mod reference;
 mod save;
 mod sharding;
 mod tensors;

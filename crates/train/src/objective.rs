@@ -15,6 +15,8 @@ pub(crate) struct PolicyTokens {
     pub(crate) weight: Tensor,
     /// log π_old; not a number where this forward pass, detached, is to stand for it.
     pub(crate) old: Tensor,
+    /// log π as the rollout computed it; not a number where it is not known.
+    pub(crate) rollout: Tensor,
     /// log π_ref; none where β is 0.
     pub(crate) reference: Option<Tensor>,
 }
@@ -27,6 +29,7 @@ impl PolicyTokens {
             advantage: part(&self.advantage),
             weight: part(&self.weight),
             old: part(&self.old),
+            rollout: part(&self.rollout),
             reference: self.reference.as_ref().map(part),
         }
     }
@@ -34,23 +37,31 @@ impl PolicyTokens {
     /// Sum of the tokens' weighted losses, a scalar with a graph to `logprobs` (f32 `[tokens]`), and what the
     /// tokens add to the step's metrics.
     pub(crate) fn loss(&self, logprobs: &Tensor, objective: &Objective) -> (Tensor, Sums) {
-        let given = self.old.isnan().logical_not();
-        let old = logprobs.detach().where_self(&given.logical_not(), &self.old);
-        let ratio = (logprobs - old).exp();
+        let old = logprobs.detach().where_self(&self.old.isnan(), &self.old);
+        let unknown = self.rollout.isnan();
+        let ratio = (logprobs - &old).exp();
         let clipped = ratio.clamp(1.0 - objective.epsilon_low, 1.0 + objective.epsilon_high);
         let gain = (&ratio * &self.advantage).minimum(&(&clipped * &self.advantage));
         let mut loss = -gain;
         let mut sums = Sums::of_tokens(logprobs.numel());
+        if let Some(cap) = objective.importance_cap {
+            let importance = (&old - &self.rollout).exp().clamp_max(cap);
+            let importance = importance.ones_like().where_self(&unknown, &importance);
+            sums.add("importance", &importance);
+            loss *= importance;
+        }
         if let Some(reference) = &self.reference {
             let kl = kl(&(reference - logprobs), objective.kl);
             sums.add("kl", &kl);
             loss += kl * objective.beta;
         }
         let bounded = (&clipped * &self.advantage).lt_tensor(&(&ratio * &self.advantage));
-        let gap = (logprobs.detach() - &self.old).abs().where_self(&given, &logprobs.detach().zeros_like());
+        let gap = (logprobs.detach() - &self.rollout).abs();
+        let gap = gap.zeros_like().where_self(&unknown, &gap);
         sums.add("clipped", &bounded);
         sums.add("ratio", &ratio);
         sums.add("entropy", &-logprobs);
+        sums.add("logprob_gap", &gap);
         sums.max("logprob_gap", &gap);
         ((loss * &self.weight).sum(Kind::Float), sums)
     }

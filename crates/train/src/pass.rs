@@ -175,6 +175,10 @@ impl Pass<'_> {
             advantage: upload(&advantage),
             weight: upload(&weight),
             old: upload(&recorded(items, |c| &c.old_logprobs)),
+            rollout: upload(&recorded(items, |c| match c.rollout_logprobs.is_empty() {
+                true => &c.old_logprobs,
+                false => &c.rollout_logprobs,
+            })),
             reference: (self.stage.objective.beta != 0.0).then(|| match reference {
                 Some(own) => own.where_self(&given.isnan(), &given),
                 None => given,

@@ -96,6 +96,7 @@ pub(crate) fn policy_item(seed: u64, picture: bool, lengths: &[usize]) -> Item {
         ids: draws.ids(length),
         advantage: draws.word() as f64 / (1_u64 << 30) as f64 - 1.0,
         old_logprobs: Vec::new(),
+        rollout_logprobs: Vec::new(),
         reference_logprobs: Vec::new(),
     };
     Item::Policy { completions: lengths.iter().map(completion).collect(), prompt, pixels }

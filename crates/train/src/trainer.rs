@@ -16,6 +16,7 @@ use crate::metrics::Sums;
 use crate::microbatch::cut;
 use crate::norm::clip_factor;
 use crate::pass::{Counts, Pass};
+use crate::reference::Reference;
 use crate::sharding::{Full, Joined, Place, Ranks, Replicate, Sharding, Sliced, Weights as _};
 
 /// A step whose gradients are reduced over all ranks and lie ready; nothing is applied.
@@ -45,7 +46,7 @@ pub struct Trainer {
     stage: Stage,
     place: Place,
     sharding: Box<dyn Sharding>,
-    reference: Option<Params>,
+    reference: Option<Reference>,
     pending: Option<Pending>,
     /// Bound on each wait for a collective.
     deadline: Duration,
@@ -83,7 +84,7 @@ impl Trainer {
         if let Ok(threads @ 1..) = i32::try_from(threads) {
             tch::set_num_threads(threads);
         }
-        let reference = reference(stage, &weights, &model);
+        let reference = Reference::of(stage, &weights, &model, |name| trains(stage, name));
         let sharding = lay_out(weights, &model, stage, place)?;
         Ok(Self { model, stage: stage.clone(), place, sharding, reference, pending: None, deadline })
     }
@@ -103,7 +104,7 @@ impl Trainer {
             Some(weights) => weights,
             None => self.weights(group)?,
         };
-        self.reference = reference(stage, &weights, &self.model);
+        self.reference = Reference::of(stage, &weights, &self.model, |name| trains(stage, name));
         self.sharding = lay_out(weights, &self.model, stage, self.place)?;
         self.stage = stage.clone();
         self.pending = None;
@@ -129,13 +130,22 @@ impl Trainer {
         for (index, item) in items.iter().enumerate() {
             item.check(index, self.stage.kind, &self.model.config)?;
         }
+        let objective = &self.stage.objective;
+        if self.reference.as_ref().is_some_and(|r| r.is_due(objective)) {
+            let mixture = objective.sync_mixture;
+            let weights = self.weights(group)?;
+            if let Some(reference) = &mut self.reference {
+                reference.follow(weights, mixture, &self.model);
+            }
+        }
         let ranks = self.ranks(group)?;
         let tokens: Vec<usize> = items.iter().map(|item| item.tokens(&self.model.config)).collect();
         let runs = cut(&tokens, self.stage.parallel.token_budget as usize);
         let pictures = items.iter().any(|item| item.pixels().size()[0] > 0);
         let device = self.model.device;
         let [count, pictures] = ranks.largest([runs.len() as i64, i64::from(pictures)], device)?;
-        let (model, stage, reference) = (&self.model, &self.stage, self.reference.as_ref());
+        let reference = self.reference.as_ref().map(|reference| &reference.params);
+        let (model, stage) = (&self.model, &self.stage);
         let pass = Pass { model, stage, reference, counts, pictures: pictures > 0 };
         let sharding = self.sharding.as_mut();
         sharding.reset();
@@ -168,6 +178,9 @@ impl Trainer {
         let Pending { lr, factor } = self.pending.take().ok_or(Error::NotPrepared)?;
         if !skip {
             self.sharding.apply(&self.stage.optimizer, lr, factor);
+        }
+        if let Some(reference) = &mut self.reference {
+            reference.committed();
         }
         Ok(())
     }
@@ -311,12 +324,4 @@ fn trains(stage: &Stage, name: &str) -> bool {
         (_, Trainable::All) => true,
         (_, Trainable::Language) => !vision,
     }
-}
-
-/// The stage's start in compute type, where its loss needs it; the masters are copies of their own.
-fn reference(stage: &Stage, weights: &Params, model: &Qwen) -> Option<Params> {
-    let _guard = no_grad_guard();
-    let needed = stage.kind == StageKind::Prpo && stage.objective.beta != 0.0;
-    let compute = |tensor: &Tensor| tensor.detach().to_device(model.device).to_kind(model.kind);
-    needed.then(|| weights.iter().map(|(name, tensor)| (name.clone(), compute(tensor))).collect())
 }

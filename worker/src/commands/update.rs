@@ -24,8 +24,8 @@ pub struct Args {
     /// A directory in Hugging Face layout.
     #[arg(long)]
     model: PathBuf,
-    /// JSON lines: a request with "completion_ids" (end token included), "advantage" and optionally "old_logprobs"
-    /// and "ref_logprobs"; lines of one id are one sample's responses.
+    /// JSON lines: a request with "completion_ids" (end token included), "advantage" and optionally "old_logprobs",
+    /// "rollout_logprobs" and "ref_logprobs"; lines of one id are one sample's responses.
     #[arg(long)]
     rollouts: PathBuf,
     /// The updated weights, a Hugging Face directory that must not exist yet.
@@ -62,6 +62,8 @@ struct Recorded {
     advantage: f64,
     #[serde(default)]
     old_logprobs: Vec<f32>,
+    #[serde(default)]
+    rollout_logprobs: Vec<f32>,
     #[serde(default)]
     ref_logprobs: Vec<f32>,
 }
@@ -170,10 +172,15 @@ fn steps(
 /// A line of a rollouts file.
 fn recorded(fields: &Map<String, Value>, place: &str) -> Result<(Request, Completion), String> {
     let request = Request::of(fields, place)?;
-    let Recorded { completion_ids, advantage, old_logprobs, ref_logprobs } =
+    let recorded: Recorded =
         serde_json::from_value(Value::Object(fields.clone())).map_err(|e| e.to_string())?;
-    let completion =
-        Completion { ids: completion_ids, advantage, old_logprobs, reference_logprobs: ref_logprobs };
+    let completion = Completion {
+        ids: recorded.completion_ids,
+        advantage: recorded.advantage,
+        old_logprobs: recorded.old_logprobs,
+        rollout_logprobs: recorded.rollout_logprobs,
+        reference_logprobs: recorded.ref_logprobs,
+    };
     Ok((request, completion))
 }
 

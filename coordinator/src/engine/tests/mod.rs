@@ -130,7 +130,7 @@ pub(super) fn carry_out(command: &Command) -> Option<Event> {
             }),
         },
         Command::Plan { step, .. } => Event::Planned { step: *step, plan: Plan::Update(update(*step)) },
-        Command::Score { step, .. } => Event::Scored { step: *step, update: update(*step) },
+        Command::Score { step, .. } => Event::Scored { step: *step, plan: Plan::Update(update(*step)) },
         Command::PlanEvaluation { set, world, .. } => Event::EvaluationPlanned {
             samples: shared(vec![format!("{set}1"), format!("{set}2"), format!("{set}3")], world),
             sampling: Sampling::default(),

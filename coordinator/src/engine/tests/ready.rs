@@ -23,6 +23,26 @@ fn scoring_waits_for_every_rank() {
 }
 
 #[test]
+fn responses_that_are_drawn_again_are_waited_for_and_scored_once_more() {
+    let mut rig = at_rollout();
+    rig.say(0, rollouts(1, 1));
+    rig.say(1, rollouts(1, 1));
+    let sample = Sample { id: "1b".into(), ..Sample::default() };
+    let work = RolloutWork { samples: [(1, vec![sample])].into(), sampling: Sampling::default() };
+    let out = rig.event(Event::Scored { step: 1, plan: Plan::Rollout(work) });
+    let shares: Vec<usize> = out
+        .iter()
+        .filter_map(|c| match order(c) {
+            Some(Order::Rollout(rollout)) => Some(rollout.samples.len()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(shares, [0, 1]);
+    assert!(!rig.say(1, rollouts(1, 1)).iter().any(is_score));
+    assert!(rig.say(0, rollouts(1, 1)).iter().any(is_score));
+}
+
+#[test]
 fn rollouts_of_another_step_attempt_epoch_term_or_incarnation_are_dropped() {
     let mut rig = at_rollout();
     rig.say(0, rollouts(1, 1));

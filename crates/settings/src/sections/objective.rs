@@ -20,6 +20,16 @@ pub struct Objective {
     pub epsilon_high: f64,
     /// μ, optimizer steps a rollout.
     pub iterations: u32,
+    /// What the KL term holds the policy to.
+    pub reference: Reference,
+    /// Steps between two moves of a synced reference.
+    pub sync_every: u64,
+    /// α, the policy's share in a synced reference: ref ← α·policy + (1 − α)·ref.
+    pub sync_mixture: f64,
+    /// Most that a token weighs for the policy's being likelier in training than in the rollout; none: all weigh 1.
+    pub importance_cap: Option<f64>,
+    /// What becomes of groups whose rewards are all equal.
+    pub zero_spread: ZeroSpread,
 }
 
 impl Default for Objective {
@@ -32,6 +42,11 @@ impl Default for Objective {
             epsilon_low: 0.2,
             epsilon_high: 0.2,
             iterations: 1,
+            reference: Reference::Initial,
+            sync_every: 512,
+            sync_mixture: 0.6,
+            importance_cap: None,
+            zero_spread: ZeroSpread::Keep,
         }
     }
 }
@@ -68,6 +83,26 @@ pub enum Kl {
     K2,
     /// `e^Δ − Δ − 1`.
     K3,
+}
+
+/// The policy that the KL term compares with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reference {
+    /// The stage's start.
+    Initial,
+    /// The stage's start, moved towards the policy every `sync_every` steps.
+    Synced,
+}
+
+/// Groups that carry no signal, because their rewards are all equal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ZeroSpread {
+    /// Counted, and trained on as they are.
+    Keep,
+    /// Drawn again, once a step.
+    Resample,
 }
 
 /// `supervised:`
