@@ -145,33 +145,33 @@ fn further_iterations_train_on_the_same_rollouts_with_their_old_log_probabilitie
 
 #[test]
 fn groups_of_equal_rewards_are_drawn_again_once_and_replaced() {
-    let folder = tempfile::tempdir().expect("temporary folder");
-    let stage = "{ name: a, steps: 4, objective: { zero_spread: resample } }";
-    let mut planner = planner(folder.path(), stage).expect("loads");
-    let work = ask(&mut planner, 1, &[0, 1]);
-    // Rank 1's groups get the same answer twice.
-    let mut flat = rollouts(&work);
-    let equal: BTreeSet<String> = work.samples[&1].iter().map(|s| s.id.clone()).collect();
-    for sample in flat.get_mut(&1).expect("rank 1") {
-        sample.responses[1].text.clear();
-    }
-    let scored = planner.score(flat).expect("scored");
-    let Plan::Rollout(again) = scored.plan else { panic!("expected a second draw") };
-    assert!(scored.rows.is_empty());
-    let asked: Vec<String> = again.samples.values().flatten().map(|s| s.id.clone()).collect();
-    assert_eq!(asked.iter().cloned().collect::<BTreeSet<_>>(), equal);
-    assert_eq!(again.samples.len(), 2, "every rank of the world has a share");
-    assert_ne!(again.sampling.seed, work.sampling.seed);
-    // One of them differs now; the other does not, and is trained on as it is.
-    let mut second = rollouts(&again);
-    let last = second.values_mut().flatten().find(|s| s.sample_id == asked[0]).expect("asked for");
-    last.responses[1].text.clear();
-    let scored = planner.score(second).expect("scored");
-    let Plan::Update(update) = scored.plan else { panic!("expected an update after the second draw") };
-    assert_eq!((update.metrics["resampled"], update.metrics["zero_spread"]), (2.0, 1.0));
-    assert_eq!(scored.rows.len(), 4);
-    for row in &scored.rows {
-        assert_eq!(row.texts[0].is_empty(), row.sample == asked[0], "{}", row.sample);
+    // Rewards compare responses over samples: groups are flat where all samples answer alike twice.
+    let alike = |mut rollouts: BTreeMap<Rank, Vec<SampleRollout>>| {
+        for sample in rollouts.values_mut().flatten() {
+            sample.responses[0].text = sample.responses[1].text.clone();
+        }
+        rollouts
+    };
+    for (flat_again, zero_spread) in [(false, 0.0), (true, 4.0)] {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let stage = "{ name: a, steps: 4, objective: { zero_spread: resample } }";
+        let mut planner = planner(folder.path(), stage).expect("loads");
+        let work = ask(&mut planner, 1, &[0, 1]);
+        let scored = planner.score(alike(rollouts(&work))).expect("scored");
+        let Plan::Rollout(again) = scored.plan else { panic!("expected a second draw") };
+        assert!(scored.rows.is_empty());
+        let ids = |work: &crate::engine::RolloutWork| -> BTreeSet<String> {
+            work.samples.values().flatten().map(|s| s.id.clone()).collect()
+        };
+        assert_eq!(ids(&again), ids(&work));
+        assert_eq!(again.samples.len(), 2, "every rank of the world has a share");
+        assert_ne!(again.sampling.seed, work.sampling.seed);
+        let second = rollouts(&again);
+        let scored = planner.score(if flat_again { alike(second) } else { second }).expect("scored");
+        let Plan::Update(update) = scored.plan else { panic!("expected an update after the second draw") };
+        assert_eq!((update.metrics["resampled"], update.metrics["zero_spread"]), (4.0, zero_spread));
+        assert_eq!(scored.rows.len(), 4);
+        assert!(scored.rows.iter().all(|row| (row.texts[0] == row.texts[1]) == flat_again));
     }
 }
 
