@@ -5,17 +5,25 @@
 //! and its own. Padding (to the group's longest completion) and the repetition of the prompt's keys and values for
 //! each completion live inside this function only: with grouped-query attention they are small beside the scores,
 //! which libtorch's fused kernel then never materialises. Splitting and concatenating have linear-time gradients.
+//!
+//! On the CPU one pass each way does all of it, see [`cpu::attend_packed`].
 
 use std::collections::BTreeMap;
+use std::marker::PhantomData;
+use std::sync::Arc;
 
 use tch::{Device, Kind, Tensor};
 
-use crate::ops::attention;
+use crate::cpu::{self, Bf16, Element};
+use crate::derivative::{Function, apply};
+use crate::ops::{Rotation, attention};
 use crate::packed::Segment;
+use crate::text::Qkv;
 
 /// How the pieces of a packed batch attend.
 #[derive(Debug)]
 pub(crate) struct Plan {
+    segments: Arc<[Segment]>,
     /// Lengths of all pieces, in packed order.
     pieces: Vec<i64>,
     groups: Vec<Group>,
@@ -35,10 +43,10 @@ struct Group {
 
 impl Plan {
     /// The plan of `segments`, which lie in packed order without gaps.
-    pub(crate) fn new(segments: &[Segment], kind: Kind, device: Device) -> Self {
+    pub(crate) fn new(segments: Vec<Segment>, kind: Kind, device: Device) -> Self {
         let mut pieces = Vec::new();
         let mut by_shape: BTreeMap<(usize, usize), (Vec<usize>, Vec<usize>)> = BTreeMap::new();
-        for segment in segments {
+        for segment in &segments {
             let (prompts, completions) =
                 by_shape.entry((segment.prompt.len(), segment.completions.len())).or_default();
             prompts.push(pieces.len());
@@ -56,12 +64,34 @@ impl Plan {
                 Group { prompts, completions, responses: responses as i64, mask }
             })
             .collect();
-        Self { pieces, groups }
+        Self { segments: segments.into(), pieces, groups }
     }
 
-    /// Attends queries `[tokens, heads, head]` to keys and values `[tokens, kv heads, head]`, giving
+    /// Attends queries `[tokens, heads, head]` to keys and values `[tokens, kv heads, head]`, not yet rotated, giving
     /// `[tokens, heads · head]`.
-    pub(crate) fn attend(&self, q: &Tensor, k: &Tensor, v: &Tensor) -> Tensor {
+    pub(crate) fn attend(&self, qkv: &Qkv, rotation: &Rotation) -> Tensor {
+        match qkv.q.kind() {
+            Kind::Float if qkv.q.device() == Device::Cpu => self.attend_on_cpu::<f32>(qkv, rotation),
+            Kind::BFloat16 if qkv.q.device() == Device::Cpu => self.attend_on_cpu::<Bf16>(qkv, rotation),
+            _ => {
+                let Qkv { q, k, v } = qkv.rotated(rotation);
+                self.attend_rotated(&q, &k, &v)
+            }
+        }
+    }
+
+    fn attend_on_cpu<T: Element>(&self, Qkv { q, k, v }: &Qkv, rotation: &Rotation) -> Tensor {
+        let attention = PackedAttention {
+            segments: Arc::clone(&self.segments),
+            cos: rotation.cos.shallow_clone(),
+            sin: rotation.sin.shallow_clone(),
+            of: PhantomData::<T>,
+        };
+        apply(attention, &[&q.contiguous(), &k.contiguous(), &v.contiguous()])
+    }
+
+    /// As [`Self::attend`], by tensor operations, of rotated queries and keys.
+    pub(crate) fn attend_rotated(&self, q: &Tensor, k: &Tensor, v: &Tensor) -> Tensor {
         let [q, k, v] = [q, k, v].map(|x| x.split_with_sizes(&self.pieces, 0));
         let mut out: BTreeMap<usize, Tensor> = BTreeMap::new();
         for group in &self.groups {
@@ -69,6 +99,37 @@ impl Plan {
         }
         let in_order: Vec<Tensor> = out.into_values().collect();
         Tensor::cat(&in_order, 0)
+    }
+}
+
+/// [`Plan::attend`] on the CPU: of queries, keys and values.
+struct PackedAttention<T> {
+    segments: Arc<[Segment]>,
+    cos: Tensor,
+    sin: Tensor,
+    of: PhantomData<T>,
+}
+
+impl<T> PackedAttention<T> {
+    fn inputs<'a>(&'a self, [q, k, v]: [&'a Tensor; 3]) -> cpu::Inputs<'a> {
+        cpu::Inputs { q, k, v, cos: &self.cos, sin: &self.sin }
+    }
+}
+
+impl<T: Element> Function for PackedAttention<T> {
+    fn forward(&self, inputs: &[&Tensor]) -> (Tensor, Vec<Tensor>) {
+        let [q, k, v] = [inputs[0], inputs[1], inputs[2]];
+        let (out, totals) = cpu::attend_packed::<T>(&self.inputs([q, k, v]), &self.segments);
+        // Detached: a node that held its own output would never be freed.
+        let saved = [q, k, v].map(Tensor::shallow_clone).into_iter().chain([out.detach(), totals]);
+        let saved = saved.collect();
+        (out, saved)
+    }
+
+    fn backward(&self, saved: &[Tensor], gradient: &Tensor) -> Vec<Tensor> {
+        let inputs = self.inputs([&saved[0], &saved[1], &saved[2]]);
+        let gradient = gradient.contiguous();
+        cpu::attend_packed_backward::<T>(&inputs, &self.segments, &saved[3], &saved[4], &gradient).into()
     }
 }
 

@@ -91,10 +91,11 @@ impl<'a> Decoder<'a> {
         let mut x = qwen.embed(self.params, &packed.ids, &packed.image_slots, &images);
         let mut prompts = Vec::with_capacity(self.layers.len());
         for layer in &self.layers {
-            x = layer.forward(&x, &turn, |Qkv { q, k, v }| {
+            x = layer.forward(&x, |qkv| {
+                let Qkv { q, k, v } = qkv.rotated(&turn);
                 let keys = k.split_with_sizes(&lengths, 0);
                 prompts.push(keys.into_iter().zip(v.split_with_sizes(&lengths, 0)).collect());
-                packed.plan.attend(&q, &k, &v)
+                packed.plan.attend_rotated(&q, &k, &v)
             });
         }
         (self.logits(&x.index_select(0, &packed.prompt_ends())), prompts)
@@ -126,7 +127,7 @@ impl<'a> Decoder<'a> {
         let rows: Vec<i64> = cohorts.iter().map(|cohort| cohort.rows()).collect();
         let mut x = self.params.get(EMBEDDING).index_select(0, tokens);
         for (index, layer) in self.layers.iter().enumerate() {
-            x = layer.forward(&x, &turn, |qkv| attend(index, &qkv, cohorts, &rows));
+            x = layer.forward(&x, |qkv| attend(index, &qkv.rotated(&turn), cohorts, &rows));
         }
         self.logits(&x)
     }

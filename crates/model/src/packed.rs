@@ -84,7 +84,7 @@ impl Packed {
             }
             segments.push(Segment { prompt, completions });
         }
-        let plan = Plan::new(&segments, kind, device);
+        let plan = Plan::new(segments.clone(), kind, device);
         let upload = |values: &[i64]| Tensor::from_slice(values).to_device(device);
         Self {
             positions: upload(&axes.concat()).view([3, -1]),

@@ -115,8 +115,8 @@ impl Qwen {
             chain.push(Link {
                 params: under(&format!("{name}."), &names::text_layer(&self.config)),
                 forward: Box::new(move |params, x| {
-                    let attend = |qkv: crate::text::Qkv| packed.plan.attend(&qkv.q, &qkv.k, &qkv.v);
-                    Layer::of(params, index, text).forward(x, &turn, attend)
+                    let attend = |qkv| packed.plan.attend(&qkv, &turn);
+                    Layer::of(params, index, text).forward(x, attend)
                 }),
                 name,
             });

@@ -25,12 +25,19 @@ pub(crate) fn text_angles(positions: i64, config: &TextConfig, device: Device) -
     Tensor::arange(positions, (Kind::Float, device)).unsqueeze(-1) * frequencies
 }
 
-/// Queries, keys and values of some tokens, rotated: `[tokens, heads, head]` each.
+/// Queries, keys and values of some tokens: `[tokens, heads, head]` each.
 #[derive(Debug)]
 pub(crate) struct Qkv {
     pub(crate) q: Tensor,
     pub(crate) k: Tensor,
     pub(crate) v: Tensor,
+}
+
+impl Qkv {
+    /// With queries and keys turned.
+    pub(crate) fn rotated(&self, rotation: &Rotation) -> Self {
+        Self { q: rotate(&self.q, rotation), k: rotate(&self.k, rotation), v: self.v.shallow_clone() }
+    }
 }
 
 /// One layer's weights. In training they are the parameters themselves; [`Layer::fused`] joins those that take the
@@ -79,32 +86,24 @@ impl Layer {
         Self { qkv, gate_up: vec![Tensor::cat(&self.gate_up, 0)], ..self }
     }
 
-    /// The layer over `x` `[tokens, hidden]`; `attend` turns queries, keys and values into `[tokens, heads · head]`.
-    pub(crate) fn forward(
-        &self,
-        x: &Tensor,
-        rotation: &Rotation,
-        attend: impl FnOnce(Qkv) -> Tensor,
-    ) -> Tensor {
+    /// The layer over `x` `[tokens, hidden]`; `attend` makes `[tokens, heads · head]` of queries, keys and values, which
+    /// are not yet rotated.
+    pub(crate) fn forward(&self, x: &Tensor, attend: impl FnOnce(Qkv) -> Tensor) -> Tensor {
         let normed = rms_norm(x, &self.input_norm, self.eps);
-        let x = x + project(&attend(self.qkv(&normed, rotation)), &self.output);
+        let x = x + project(&attend(self.qkv(&normed)), &self.output);
         let normed = rms_norm(&x, &self.post_norm, self.eps);
         x + project(&self.gated(&normed), &self.down)
     }
 
-    fn qkv(&self, normed: &Tensor, rotation: &Rotation) -> Qkv {
+    fn qkv(&self, normed: &Tensor) -> Qkv {
         let heads = |x: &Tensor| x.view([-1, x.size()[1] / self.head, self.head]);
         let parts: Vec<Tensor> = self.qkv.iter().map(|(w, b)| heads(&normed.linear(w, Some(b)))).collect();
         if let [q, k, v] = parts.as_slice() {
-            return Qkv { q: rotate(q, rotation), k: rotate(k, rotation), v: v.shallow_clone() };
+            return Qkv { q: q.shallow_clone(), k: k.shallow_clone(), v: v.shallow_clone() };
         }
-        let turned = self.heads + self.kv_heads;
-        let qk = rotate(&parts[0].narrow(1, 0, turned), rotation);
-        Qkv {
-            q: qk.narrow(1, 0, self.heads),
-            k: qk.narrow(1, self.heads, self.kv_heads),
-            v: parts[0].narrow(1, turned, self.kv_heads),
-        }
+        let kinds = [self.heads, self.kv_heads, self.kv_heads];
+        let [q, k, v] = &parts[0].split_with_sizes(kinds, 1)[..] else { unreachable!("three kinds") };
+        Qkv { q: q.shallow_clone(), k: k.shallow_clone(), v: v.shallow_clone() }
     }
 
     fn gated(&self, normed: &Tensor) -> Tensor {

@@ -1,4 +1,4 @@
-//! The two products of attention, for up to [`TOGETHER`] queries at a time, in f32 whatever the cache holds.
+//! The products of attention, for up to [`TOGETHER`] queries at a time, in f32 whatever the cache holds.
 //!
 //! Keys lie in blocks of a lane, transposed, `[blocks, head, LANES]`, so that scores of neighbouring keys are computed
 //! side by side and a block is read from one end to the other; values lie `[keys, head]`, so that outputs of
@@ -186,9 +186,10 @@ fn blend_lanes<T: Element, const FMA: bool, const Q: usize, const W: usize>(
     from: usize,
     out: &mut [f32],
 ) {
+    let weights: [&[f32]; Q] = std::array::from_fn(|q| &weights[q * width..][..count]);
     let mut sums = [[[0.0; LANES]; W]; Q];
-    for key in 0..count {
-        let row = &values[key * head + from..][..W * LANES];
+    for (key, row) in values.chunks_exact(head).take(count).enumerate() {
+        let row = &row[from..][..W * LANES];
         let mut wide = [[0.0; LANES]; W];
         for w in 0..W {
             for i in 0..LANES {
@@ -196,7 +197,7 @@ fn blend_lanes<T: Element, const FMA: bool, const Q: usize, const W: usize>(
             }
         }
         for q in 0..Q {
-            let weight = weights[q * width + key];
+            let weight = weights[q][key];
             for w in 0..W {
                 for i in 0..LANES {
                     sums[q][w][i] = fma::<FMA>(weight, wide[w][i], sums[q][w][i]);
@@ -204,9 +205,95 @@ fn blend_lanes<T: Element, const FMA: bool, const Q: usize, const W: usize>(
             }
         }
     }
-    for q in 0..Q {
-        let place = &mut out[q * head + from..][..W * LANES];
-        for (to, sum) in place.iter_mut().zip(sums[q].as_flattened()) {
+    add(&sums, head, from, out);
+}
+
+/// Adds to every key's row of `out` `[keys, head]` the queries' `rows` `[n, head]`, weighted by the keys' columns `at…`
+/// of `weights` `[n, width]`.
+#[inline(always)]
+pub(super) fn blend_transposed<const FMA: bool>(
+    weights: &[f32],
+    width: usize,
+    at: usize,
+    rows: &[f32],
+    head: usize,
+    out: &mut [f32],
+) {
+    let keys = out.len() / head;
+    in_groups!(
+        keys,
+        first,
+        transposed_some::<f32, FMA>(&weights[at + first..], width, rows, head, &mut out[first * head..])
+    );
+}
+
+#[inline(always)]
+fn transposed_some<T: Element, const FMA: bool, const K: usize>(
+    weights: &[f32],
+    width: usize,
+    rows: &[T],
+    head: usize,
+    out: &mut [f32],
+) {
+    let mut from = 0;
+    while from + WIDE * LANES <= head {
+        transposed_lanes::<T, FMA, K, WIDE>(weights, width, rows, head, from, out);
+        from += WIDE * LANES;
+    }
+    while from + LANES <= head {
+        transposed_lanes::<T, FMA, K, 1>(weights, width, rows, head, from, out);
+        from += LANES;
+    }
+    for k in 0..K {
+        for d in from..head {
+            let column =
+                rows.chunks_exact(head).enumerate().map(|(n, row)| weights[n * width + k] * row[d].wide());
+            out[k * head + d] += column.sum::<f32>();
+        }
+    }
+}
+
+#[inline(always)]
+fn transposed_lanes<T: Element, const FMA: bool, const K: usize, const W: usize>(
+    weights: &[f32],
+    width: usize,
+    rows: &[T],
+    head: usize,
+    from: usize,
+    out: &mut [f32],
+) {
+    let mut sums = [[[0.0; LANES]; W]; K];
+    for n in 0..rows.len() / head {
+        let row = &rows[n * head + from..][..W * LANES];
+        let mut wide = [[0.0; LANES]; W];
+        for w in 0..W {
+            for i in 0..LANES {
+                wide[w][i] = row[w * LANES + i].wide();
+            }
+        }
+        for k in 0..K {
+            let weight = weights[n * width + k];
+            for w in 0..W {
+                for i in 0..LANES {
+                    sums[k][w][i] = fma::<FMA>(weight, wide[w][i], sums[k][w][i]);
+                }
+            }
+        }
+    }
+    add(&sums, head, from, out);
+}
+
+/// Adds sums to columns `from…` of `out` `[rows, head]`.
+#[inline(always)]
+fn add<const R: usize, const W: usize>(
+    sums: &[[[f32; LANES]; W]; R],
+    head: usize,
+    from: usize,
+    out: &mut [f32],
+) {
+    for (row, sums) in sums.iter().enumerate() {
+        let place = &mut out[row * head + from..][..W * LANES];
+        for (to, sum) in place.iter_mut().zip(sums.as_flattened()) {
             *to += sum;
         }
     }
