@@ -10,14 +10,17 @@ mod choose;
 mod cohort;
 mod element;
 mod gate;
+mod keep;
 mod lanes;
 mod layer;
 mod norm;
+mod product;
 mod products;
 
 pub(crate) use choose::choose;
 pub(crate) use cohort::RowCohort;
 pub(crate) use element::{Bf16, Element};
 pub(crate) use gate::{gated, gated_backward};
+pub(crate) use keep::keep;
 pub(crate) use layer::Stack;
 pub(crate) use norm::{rms_norm, rms_norm_backward};
