@@ -31,7 +31,8 @@ pub fn join(parts: &[u64]) -> u64 {
 /// The key of a name.
 #[must_use]
 pub fn name(name: &str) -> u64 {
-    name.bytes().fold(mix(STEP ^ name.len() as u64), |key, byte| mix(key.wrapping_add(STEP) ^ u64::from(byte)))
+    name.bytes()
+        .fold(mix(STEP ^ name.len() as u64), |key, byte| mix(key.wrapping_add(STEP) ^ u64::from(byte)))
 }
 
 #[cfg(test)]

@@ -435,3 +435,26 @@ fn weights_with_adapters_of_others_are_refused() {
     let refused = Trainer::new(model, weights, &stage, 1, Duration::from_secs(1));
     assert!(refused.expect_err("another rank").to_string().contains("not those of model.lora"));
 }
+
+#[test]
+fn adapters_in_bf16_learn_under_every_strategy() {
+    for sharding in [Sharding::Replicate, Sharding::Optimizer, Sharding::Full] {
+        let mut stage = lora(StageKind::Sft);
+        stage.parallel.sharding = sharding;
+        let mut model = model(true);
+        model.kind = Kind::BFloat16;
+        let (weights, deadline) = (weights(&model.config), Duration::from_secs(60));
+        let mut trainer = Trainer::new(model, weights, &stage, 1, deadline).expect("fits");
+        let items = answers();
+        let mut losses = Vec::new();
+        for _ in 0..30 {
+            let group = LocalGroup::alone();
+            let prepared = trainer.prepare(&items, counts(&items), 1e-2, &group, &mut || {});
+            losses.push(prepared.expect("a good step").loss);
+            trainer.commit(false).expect("prepared");
+        }
+        assert!(losses[29] < 0.5 * losses[0], "{sharding:?}: {losses:?}");
+        trainer.gather(&LocalGroup::alone()).expect("alone");
+        assert!(trainer.params().iter().all(|(_, tensor)| tensor.kind() == Kind::BFloat16));
+    }
+}
