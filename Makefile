@@ -12,7 +12,7 @@ BIN := $(CARGO_TARGET_DIR)/release
 DATA := runs/quickstart-data
 PYTHON := $(CACHE)/venv/bin/python3
 
-.PHONY: help setup build quickstart warmstart dataset test lint bench bench-rollout bench-preprocess bench-step check-memory check-nccl fuzz clean
+.PHONY: help setup build quickstart warmstart dataset test lint bench bench-rollout bench-preprocess bench-step bench-memory check-memory check-nccl fuzz clean
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
 
@@ -56,7 +56,7 @@ lint: setup-test
 	cargo deny --log-level error check bans licenses sources
 
 ## make bench        every claim of speed, as a ratio measured in one run (an idle machine, about an hour)
-bench: bench-rollout bench-preprocess bench-step
+bench: bench-rollout bench-preprocess bench-step bench-memory
 ## make bench-rollout     responses drawn, against transformers' generate
 bench-rollout: build setup-test
 	$(PYTHON) tests/python/bench_rollout.py $(BIN)/worker --cache $(CACHE)/bench-models
@@ -80,6 +80,10 @@ check-nccl: setup-build
 bench-step: build setup-test
 	@deploy/setup/setup.sh peers
 	$(PYTHON) tests/python/bench_step.py $(BIN) --cache $(CACHE)/bench-models
+
+## make bench-memory      135 M parameters train by LoRA and in full over two workers within 12 GiB
+bench-memory: build setup-test
+	$(PYTHON) tests/python/bench_memory.py $(BIN) --cache $(CACHE)
 
 ## make clean        remove what builds and runs have made (not the Python environment)
 clean:

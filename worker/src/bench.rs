@@ -10,6 +10,7 @@ use settings::{Dtype, Stage};
 use tch::{Device, Kind};
 use train::{Counts, Error, Item, Place, Prepared, Trainer};
 
+use crate::adapters;
 use crate::inputs::Inputs;
 use crate::progress::Progress;
 use crate::world::World;
@@ -36,6 +37,7 @@ impl From<Error> for Stopped {
     fn from(error: Error) -> Self {
         match error {
             Error::Collective(lost) => Self::Collective(lost.to_string()),
+            Error::Adapters(reason) => Self::Input(reason),
             other => Self::Work(other.to_string()),
         }
     }
@@ -96,7 +98,8 @@ impl Bench {
         let failed = |e: &dyn std::fmt::Display| Stopped::Input(format!("{}: {e}", folder.display()));
         let config = Config::read(folder).map_err(|e| failed(&e))?;
         let files = WeightFiles::open(folder).map_err(|e| failed(&e))?;
-        let weights = Params::load(&config, &files, Kind::Float, Device::Cpu).map_err(|e| failed(&e))?;
+        let mut weights = Params::load(&config, &files, Kind::Float, Device::Cpu).map_err(|e| failed(&e))?;
+        adapters::add(stage, folder, &config, &mut weights).map_err(Stopped::Input)?;
         let processor = Processor::read(folder, &config).map_err(|e| failed(&e))?;
         let kind = match self.run.model.dtype {
             Dtype::Bfloat16 => Kind::BFloat16,
@@ -104,7 +107,8 @@ impl Bench {
         };
         let model = Qwen::new(config, kind, self.device);
         let place = Place::in_group(self.world.group().map_err(Stopped::Work)?);
-        let trainer = Trainer::at(place, model, weights, stage, 0, self.deadline())?;
+        let seed = self.run.run.seed;
+        let trainer = Trainer::seeded(seed, place, model, weights, stage, 0, self.deadline())?;
         Ok((Inputs::new(processor, &stage.data), trainer))
     }
 

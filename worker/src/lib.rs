@@ -2,6 +2,7 @@
 //!
 //! Read [`step`] first: it is one step of training, a function a stage.
 
+pub mod adapters;
 pub mod ahead;
 pub mod bench;
 pub mod commands;

@@ -104,9 +104,10 @@ fn verified(
     }
     let mut files = BTreeMap::new();
     for (name, reported) in digests {
-        let plain = Path::new(name).file_name().is_some_and(|plain| plain == name.as_str());
-        if !plain {
-            return Err(format!("the writer reports {name:?}; expected a file name without a folder"));
+        if !checkpoint::stays_within(name) {
+            return Err(format!(
+                "the writer reports {name:?}; expected a file within the checkpoint's folder"
+            ));
         }
         let path = folder.join(name);
         let bytes = std::fs::metadata(&path).map_err(|e| format!("{}: {e}", path.display()))?.len();

@@ -159,6 +159,23 @@ pub fn write_tensors<V: View>(path: &Path, tensors: BTreeMap<String, V>) -> Resu
     seal(path)
 }
 
+/// Writes a small file and syncs it.
+///
+/// # Errors
+/// If it cannot be written.
+pub fn write_file(path: &Path, bytes: &[u8]) -> Result<FileDigest, PublishError> {
+    write_synced(path, bytes)?;
+    seal(path)
+}
+
+/// Makes a folder within one that is being filled.
+///
+/// # Errors
+/// If it cannot be made.
+pub fn create_folder(path: &Path) -> Result<(), PublishError> {
+    fs::create_dir_all(path).map_err(PublishError::io("create", path))
+}
+
 /// Copies `config.json`, with the type that the weights now have.
 fn write_config(source: &Path, folder: &Path, dtype: &str) -> Result<(), PublishError> {
     let path = source.join("config.json");

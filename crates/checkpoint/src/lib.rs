@@ -9,7 +9,7 @@ mod publish;
 pub mod weights;
 
 pub use digest::{parts_digest, sha256_file, tensor_digest, weights_digest};
-pub use export::{Export, Files, SHARD_BYTES, export, write_tensors};
-pub use manifest::{FileDigest, MANIFEST, Manifest};
+pub use export::{Export, Files, SHARD_BYTES, create_folder, export, write_file, write_tensors};
+pub use manifest::{FileDigest, MANIFEST, Manifest, stays_within};
 pub use publish::{PublishError, Staging, verify};
 pub use safetensors::tensor::{Dtype, View};

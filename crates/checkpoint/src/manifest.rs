@@ -62,17 +62,19 @@ impl Manifest {
             return Err(malformed(format!("larger than {MANIFEST_BYTES} bytes: not a manifest")));
         }
         let manifest: Self = serde_json::from_str(&text).map_err(|e| malformed(e.to_string()))?;
-        match manifest.files.keys().find(|name| !is_plain(name)) {
-            Some(name) => Err(malformed(format!("lists {name:?}, expected file names without a folder"))),
+        match manifest.files.keys().find(|name| !stays_within(name)) {
+            Some(name) => Err(malformed(format!("lists {name:?}, expected files within its folder"))),
             None => Ok(manifest),
         }
     }
 }
 
-/// A single file name that stays in its folder.
-fn is_plain(name: &str) -> bool {
-    let mut parts = Path::new(name).components();
-    matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None))
+/// Whether `name` is a file's in a checkpoint's folder or in a folder of that, `adapter/adapter_config.json`.
+#[must_use]
+pub fn stays_within(name: &str) -> bool {
+    let parts: Vec<Component<'_>> = Path::new(name).components().collect();
+    (1..=2).contains(&parts.len())
+        && parts.iter().all(|part| matches!(part, Component::Normal(_)))
         && !name.ends_with('/')
         && name != MANIFEST
 }
@@ -89,11 +91,14 @@ mod tests {
 
     #[test]
     fn a_manifest_that_points_outside_its_folder_is_refused() {
-        for name in ["../a", "/etc/passwd", "a/b", "", ".", "manifest.json"] {
+        for name in ["../a", "/etc/passwd", "a/../../b", "a/b/c", "a/", "", ".", "manifest.json"] {
             let text = format!(r#"{{"files":{{"{name}":{{"bytes":1,"sha256":""}}}}}}"#);
             assert!(reading(&text).is_err(), "{name:?} was taken");
         }
-        assert!(reading(r#"{"files":{"a.b":{"bytes":1,"sha256":""}}}"#).is_ok());
+        for name in ["a.b", "adapter/a.b"] {
+            let text = format!(r#"{{"files":{{"{name}":{{"bytes":1,"sha256":""}}}}}}"#);
+            assert!(reading(&text).is_ok(), "{name:?} was refused");
+        }
     }
 
     #[test]

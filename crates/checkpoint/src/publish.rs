@@ -3,6 +3,7 @@
 //! Files are written and synced in a staging folder beside the target, the manifest last; then one rename
 //! makes them visible, and the parent folder is synced. A crash leaves a staging folder, never half a target.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -107,6 +108,9 @@ impl Staging {
     /// # Errors
     /// If a step of it fails; the target then does not exist.
     pub fn publish(mut self, manifest: &Manifest) -> Result<PathBuf, PublishError> {
+        let folders: BTreeSet<&Path> =
+            manifest.files.keys().filter_map(|name| Path::new(name).parent()).collect();
+        folders.into_iter().try_for_each(|folder| sync(&self.folder.join(folder)))?;
         manifest.write(&self.folder)?;
         sync(&self.folder)?;
         fs::rename(&self.folder, &self.target).map_err(PublishError::io("publish", &self.target))?;

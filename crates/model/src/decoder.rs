@@ -6,6 +6,7 @@ use crate::cache::Cache;
 use crate::cohort::Cohort;
 use crate::cpu::{RowCohort, Stack};
 use crate::generate::Request;
+use crate::linear::Parts;
 use crate::names::EMBEDDING;
 use crate::ops::{Rotation, project};
 use crate::packed::{Packed, PackedSample};
@@ -42,8 +43,9 @@ impl<'a> Decoder<'a> {
             return Self::of_tensors(qwen, params, positions);
         }
         let text = &qwen.config.text;
-        let stack = Stack::new(params, text, qwen.head_name(), rows as i64, positions);
-        let layers = (0..text.layers).map(|index| Layer::of(params, index, text)).collect();
+        let parts = Parts { params, adapters: &qwen.adapters, dropout: None };
+        let stack = Stack::new(&parts, text, qwen.head_name(), rows as i64, positions);
+        let layers = (0..text.layers).map(|index| Layer::of(&parts, index, text)).collect();
         Self { qwen, params, layers, steps: Steps::Cpu(stack) }
     }
 
@@ -51,7 +53,8 @@ impl<'a> Decoder<'a> {
     pub(crate) fn of_tensors(qwen: &'a Qwen, params: &'a Params, positions: i64) -> Self {
         let text = &qwen.config.text;
         let table = Rotation::new(&text_angles(positions, text, qwen.device), qwen.kind);
-        let layers = (0..text.layers).map(|index| Layer::of(params, index, text).fused()).collect();
+        let parts = Parts { params, adapters: &qwen.adapters, dropout: None };
+        let layers = (0..text.layers).map(|index| Layer::of(&parts, index, text).fused()).collect();
         Self { qwen, params, layers, steps: Steps::Tensors(table) }
     }
 

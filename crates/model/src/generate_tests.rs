@@ -280,3 +280,64 @@ fn no_row_is_decoded_for_a_finished_response() {
         assert!(rows as f64 <= 1.1 * tokens as f64, "{rows} rows for {tokens} tokens");
     }
 }
+
+/// The world with adapters beside its weights, and with the same merged into them.
+fn adapted(world: &World) -> (World, World) {
+    let lora =
+        settings::Lora { rank: 3, alpha: 6.0, targets: settings::Targets::AllLinear, ..Default::default() };
+    let adapters = crate::lora::Adapters::choose(&world.qwen.config, &lora).expect("linear maps");
+    let (beside, merged) = crate::lora::tests::both(&adapters, world.qwen.kind);
+    let with = |params, adapters| World {
+        qwen: Qwen { adapters, ..world.qwen.clone() },
+        params,
+        prompts: world.prompts.clone(),
+        pictures: world.pictures.clone(),
+        by_tensors: world.by_tensors,
+    };
+    (with(beside, adapters), with(merged, crate::lora::Adapters::none()))
+}
+
+/// The largest distance of two lists.
+fn apart(a: &[f32], b: &[f32]) -> f32 {
+    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}
+
+#[test]
+fn adapters_decode_as_the_full_forward_pass_and_as_merged_weights() {
+    for world in worlds() {
+        let (beside, merged) = adapted(&world);
+        let requests = beside.requests(3);
+        for (request, responses) in
+            requests.iter().zip(beside.roll(&requests, &sampling(), Limits::default()))
+        {
+            for Response { ids, logprobs } in responses {
+                let (full, sum) = (beside.score(request, &ids), merged.score(request, &ids));
+                assert!(apart(&logprobs, &full) < 1e-5, "{}", apart(&logprobs, &full));
+                assert!(apart(&full, &sum) < 1e-4, "{}", apart(&full, &sum));
+                // They do something.
+                assert!(apart(&full, &world.score(request, &ids)) > 0.01);
+            }
+        }
+    }
+}
+
+#[test]
+fn in_bf16_a_rollout_beside_its_adapters_is_nearer_to_training_than_a_merged_one() {
+    let (beside, merged) = adapted(&world(Kind::BFloat16));
+    let requests = beside.requests(6);
+    let gap = |rolling: &World| {
+        let mut gaps = Vec::new();
+        for (request, responses) in
+            requests.iter().zip(rolling.roll(&requests, &sampling(), Limits::default()))
+        {
+            for Response { ids, logprobs } in responses {
+                let trained = beside.score(request, &ids);
+                gaps.extend(logprobs.iter().zip(trained).map(|(a, b)| f64::from((a - b).abs())));
+            }
+        }
+        gaps.iter().sum::<f64>() / gaps.len() as f64
+    };
+    let (near, far) = (gap(&beside), gap(&merged));
+    println!("mean distance from training: beside {near:.2e}, merged {far:.2e}");
+    assert!(near < far, "beside {near:.2e}, merged {far:.2e}");
+}

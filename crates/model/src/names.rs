@@ -25,6 +25,16 @@ pub fn canonical(published: &str) -> String {
     }
 }
 
+/// The name that transformers 5 gives what is canonically called `name`.
+#[must_use]
+pub fn in_transformers(name: &str) -> String {
+    match name.strip_prefix("model.") {
+        Some(rest) => format!("model.language_model.{rest}"),
+        None if name.starts_with("visual.") => format!("model.{name}"),
+        None => name.to_owned(),
+    }
+}
+
 /// Canonical name and shape of every weight of a model.
 #[must_use]
 pub fn expected(config: &Config) -> BTreeMap<String, Vec<i64>> {
@@ -49,7 +59,7 @@ pub fn expected(config: &Config) -> BTreeMap<String, Vec<i64>> {
 }
 
 /// Names within a layer, after its prefix, with their shapes.
-type Shapes = Vec<(&'static str, Vec<i64>)>;
+pub(crate) type Shapes = Vec<(&'static str, Vec<i64>)>;
 
 fn insert(shapes: &mut BTreeMap<String, Vec<i64>>, prefix: &str, of: Shapes) {
     shapes.extend(of.into_iter().map(|(name, shape)| (format!("{prefix}{name}"), shape)));
@@ -124,6 +134,7 @@ mod tests {
             ("lm_head.weight", HEAD),
         ] {
             assert_eq!(canonical(published), name);
+            assert_eq!(canonical(&in_transformers(name)), name);
         }
     }
 }

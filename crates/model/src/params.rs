@@ -191,7 +191,7 @@ fn match_names<'a>(config: &Config, files: &'a WeightFiles) -> Result<BTreeMap<S
     if wrong.is_empty() { Ok(found) } else { Err(LoadError::Mismatch(wrong)) }
 }
 
-fn kind_of(dtype: Dtype) -> Option<Kind> {
+pub(crate) fn kind_of(dtype: Dtype) -> Option<Kind> {
     match dtype {
         Dtype::F32 => Some(Kind::Float),
         Dtype::F16 => Some(Kind::Half),
@@ -201,7 +201,7 @@ fn kind_of(dtype: Dtype) -> Option<Kind> {
 }
 
 /// A stored tensor's copy as `kind` on `device`.
-fn tensor(view: &View<'_>, kind: Kind, device: Device) -> Result<Tensor, TchError> {
+pub(crate) fn tensor(view: &View<'_>, kind: Kind, device: Device) -> Result<Tensor, TchError> {
     let shape: Vec<i64> = view.shape.iter().map(|&n| n as i64).collect();
     let whole = Tensor::f_empty(shape, (kind, device))?;
     let flat = whole.f_view([-1])?;

@@ -10,7 +10,10 @@ use std::rc::Rc;
 use tch::{Device, Kind, Tensor};
 
 use crate::config::Config;
-use crate::names::{self, EMBEDDING, HEAD, under};
+use crate::dropout::Dropout;
+use crate::linear::Parts;
+use crate::lora::Adapters;
+use crate::names::{self, EMBEDDING, HEAD, Shapes, under};
 use crate::ops::rms_norm;
 use crate::packed::Packed;
 use crate::params::Params;
@@ -26,6 +29,8 @@ pub struct Qwen {
     pub kind: Kind,
     /// Where weights and activations lie.
     pub device: Device,
+    /// Which modules have adapters beside their weights.
+    pub adapters: Adapters,
 }
 
 /// What a block computes from its weights and its input.
@@ -53,26 +58,32 @@ pub fn run(chain: &[Link<'_>], params: &Params, input: &Tensor) -> Tensor {
 }
 
 impl Qwen {
-    /// A model that computes as `kind` on `device`.
+    /// A model without adapters that computes as `kind` on `device`.
     #[must_use]
     pub fn new(config: Config, kind: Kind, device: Device) -> Self {
-        Self { config, kind, device }
+        Self { config, kind, device, adapters: Adapters::none() }
     }
 
     /// Pixel values `[patches, channels · time · patch · patch]` (compute type) to merged image tokens
     /// `[n, hidden]`, in the order of the batch. Empty for a batch without pictures.
     #[must_use]
     pub fn vision_chain(&self, batch: &VisionBatch) -> Vec<Link<'_>> {
+        self.vision_chain_with(batch, None)
+    }
+
+    /// As [`Qwen::vision_chain`], a training pass with `dropout` (a row a patch) before the adapters.
+    #[must_use]
+    pub fn vision_chain_with(&self, batch: &VisionBatch, dropout: Option<&Dropout>) -> Vec<Link<'_>> {
         if batch.grids.is_empty() {
             return Vec::new();
         }
         let vision = &self.config.vision;
-        let pass = Rc::new(VisionPass::new(batch, &self.config, self.device));
+        let pass = Rc::new(VisionPass::new(batch, &self.config, self.device, &self.adapters, dropout));
         let mut chain: Vec<Link<'_>> = Vec::new();
         let embed = Rc::clone(&pass);
         chain.push(Link {
             name: "visual.patch_embed".to_owned(),
-            params: vec!["visual.patch_embed.proj.weight".to_owned()],
+            params: self.params("visual.patch_embed.", &vec![("proj.weight", Vec::new())]),
             forward: Box::new(move |params, pixels| embed.embed(params, pixels)),
         });
         for index in 0..vision.depth {
@@ -81,14 +92,14 @@ impl Qwen {
             let full = vision.full_attention.contains(&index);
             let pass = Rc::clone(&pass);
             chain.push(Link {
-                params: under(&prefix, &names::vision_block(&self.config)),
+                params: self.params(&prefix, &names::vision_block(&self.config)),
                 forward: Box::new(move |params, x| pass.block(params, &prefix, full, x)),
                 name,
             });
         }
         chain.push(Link {
             name: "visual.merger".to_owned(),
-            params: under("visual.merger.", &names::merger(&self.config)),
+            params: self.params("visual.merger.", &names::merger(&self.config)),
             forward: Box::new(move |params, x| pass.merge(params, x)),
         });
         chain
@@ -99,6 +110,12 @@ impl Qwen {
     /// row of the embedding.
     #[must_use]
     pub fn text_chain<'a>(&'a self, packed: &'a Packed) -> Vec<Link<'a>> {
+        self.text_chain_with(packed, None)
+    }
+
+    /// As [`Qwen::text_chain`], a training pass with `dropout` (a row a token) before the adapters.
+    #[must_use]
+    pub fn text_chain_with<'a>(&'a self, packed: &'a Packed, dropout: Option<&Dropout>) -> Vec<Link<'a>> {
         let text = &self.config.text;
         let turn = Rc::new(rotation(&packed.positions, text, self.kind));
         let mut chain: Vec<Link<'a>> = Vec::new();
@@ -111,12 +128,13 @@ impl Qwen {
         });
         for index in 0..text.layers {
             let name = format!("model.layers.{index}");
-            let turn = Rc::clone(&turn);
+            let (turn, dropout) = (Rc::clone(&turn), dropout.cloned());
             chain.push(Link {
-                params: under(&format!("{name}."), &names::text_layer(&self.config)),
+                params: self.params(&format!("{name}."), &names::text_layer(&self.config)),
                 forward: Box::new(move |params, x| {
                     let attend = |qkv| packed.plan.attend(&qkv, &turn);
-                    Layer::of(params, index, text).forward(x, attend)
+                    let parts = Parts { params, adapters: &self.adapters, dropout: dropout.as_ref() };
+                    Layer::of(&parts, index, text).forward(x, attend)
                 }),
                 name,
             });
@@ -127,6 +145,19 @@ impl Qwen {
             forward: Box::new(move |params, x| self.final_norm(params, x)),
         });
         chain
+    }
+
+    /// Canonical names of all weights, adapters' among them.
+    pub fn weight_names(&self) -> impl Iterator<Item = String> {
+        names::expected(&self.config).into_keys().chain(self.adapters.names(""))
+    }
+
+    /// Names of a link's weights, its adapters' among them.
+    fn params(&self, prefix: &str, own: &Shapes) -> Vec<String> {
+        let mut names = under(prefix, own);
+        names.extend(self.adapters.names(prefix));
+        names.sort_unstable();
+        names
     }
 
     /// Name of the head's weight: the embedding's where they are tied.

@@ -3,8 +3,8 @@
 use tch::{Device, Kind, Tensor};
 
 use crate::config::TextConfig;
-use crate::ops::{Rotation, gated, inverse_frequencies, project, rms_norm, rotate};
-use crate::params::Params;
+use crate::linear::{Linear, Parts};
+use crate::ops::{Rotation, gated, inverse_frequencies, rms_norm, rotate};
 
 /// Rotations for positions `[3, tokens]`: each frequency turns with the axis that its section belongs to.
 pub(crate) fn rotation(positions: &Tensor, config: &TextConfig, kind: Kind) -> Rotation {
@@ -45,13 +45,13 @@ impl Qkv {
 #[derive(Debug)]
 pub(crate) struct Layer {
     input_norm: Tensor,
-    /// Query, key, value weights and biases; one pair when fused.
-    qkv: Vec<(Tensor, Tensor)>,
-    output: Tensor,
+    /// Query, key, value; one when fused.
+    qkv: Vec<Linear>,
+    output: Linear,
     post_norm: Tensor,
-    /// Gate and up weights; one when fused.
-    gate_up: Vec<Tensor>,
-    down: Tensor,
+    /// Gate and up; one when fused.
+    gate_up: Vec<Linear>,
+    down: Linear,
     eps: f64,
     heads: i64,
     kv_heads: i64,
@@ -59,18 +59,17 @@ pub(crate) struct Layer {
 }
 
 impl Layer {
-    /// Layer `index` of `params`.
-    pub(crate) fn of(params: &Params, index: i64, config: &TextConfig) -> Self {
-        let get = |name: &str| params.get(&format!("model.layers.{index}.{name}")).shallow_clone();
-        let biased =
-            |name: &str| (get(&format!("self_attn.{name}.weight")), get(&format!("self_attn.{name}.bias")));
+    /// Layer `index` of `parts`.
+    pub(crate) fn of(parts: &Parts<'_>, index: i64, config: &TextConfig) -> Self {
+        let norm = |name: &str| parts.params.get(&format!("model.layers.{index}.{name}")).shallow_clone();
+        let linear = |name: &str| parts.linear(&format!("model.layers.{index}.{name}"));
         Self {
-            input_norm: get("input_layernorm.weight"),
-            qkv: ["q_proj", "k_proj", "v_proj"].map(biased).into(),
-            output: get("self_attn.o_proj.weight"),
-            post_norm: get("post_attention_layernorm.weight"),
-            gate_up: vec![get("mlp.gate_proj.weight"), get("mlp.up_proj.weight")],
-            down: get("mlp.down_proj.weight"),
+            input_norm: norm("input_layernorm.weight"),
+            qkv: ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"].map(linear).into(),
+            output: linear("self_attn.o_proj"),
+            post_norm: norm("post_attention_layernorm.weight"),
+            gate_up: ["mlp.gate_proj", "mlp.up_proj"].map(linear).into(),
+            down: linear("mlp.down_proj"),
             eps: config.norm_eps,
             heads: config.heads,
             kv_heads: config.kv_heads,
@@ -79,25 +78,24 @@ impl Layer {
     }
 
     /// The same layer with one matrix for queries, keys and values and one for gate and up: fewer, larger products
-    /// for the few rows of a decoding step.
+    /// for the few rows of a decoding step. What has adapters stays apart.
     pub(crate) fn fused(self) -> Self {
-        let (weights, biases): (Vec<Tensor>, Vec<Tensor>) = self.qkv.into_iter().unzip();
-        let qkv = vec![(Tensor::cat(&weights, 0), Tensor::cat(&biases, 0))];
-        Self { qkv, gate_up: vec![Tensor::cat(&self.gate_up, 0)], ..self }
+        let fuse = |parts: Vec<Linear>| Linear::joined(&parts).map_or(parts, |joined| vec![joined]);
+        Self { qkv: fuse(self.qkv), gate_up: fuse(self.gate_up), ..self }
     }
 
     /// The layer over `x` `[tokens, hidden]`; `attend` makes `[tokens, heads · head]` of queries, keys and values, which
     /// are not yet rotated.
     pub(crate) fn forward(&self, x: &Tensor, attend: impl FnOnce(Qkv) -> Tensor) -> Tensor {
         let normed = rms_norm(x, &self.input_norm, self.eps);
-        let x = x + project(&attend(self.qkv(&normed)), &self.output);
+        let x = x + self.output.apply(&attend(self.qkv(&normed)));
         let normed = rms_norm(&x, &self.post_norm, self.eps);
-        x + project(&self.gated(&normed), &self.down)
+        x + self.down.apply(&self.gated(&normed))
     }
 
     fn qkv(&self, normed: &Tensor) -> Qkv {
         let heads = |x: &Tensor| x.view([-1, x.size()[1] / self.head, self.head]);
-        let parts: Vec<Tensor> = self.qkv.iter().map(|(w, b)| heads(&normed.linear(w, Some(b)))).collect();
+        let parts: Vec<Tensor> = self.qkv.iter().map(|part| heads(&part.apply(normed))).collect();
         if let [q, k, v] = parts.as_slice() {
             return Qkv { q: q.shallow_clone(), k: k.shallow_clone(), v: v.shallow_clone() };
         }
@@ -108,9 +106,9 @@ impl Layer {
 
     fn gated(&self, normed: &Tensor) -> Tensor {
         if let [gate, up] = self.gate_up.as_slice() {
-            return gated(&project(normed, gate), &project(normed, up));
+            return gated(&gate.apply(normed), &up.apply(normed));
         }
-        let both = project(normed, &self.gate_up[0]).chunk(2, -1);
+        let both = self.gate_up[0].apply(normed).chunk(2, -1);
         gated(&both[0], &both[1])
     }
 }

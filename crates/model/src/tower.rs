@@ -4,7 +4,10 @@ use tch::{Device, Kind, Tensor};
 use vision::{Grid, Patches};
 
 use crate::config::{Config, VISION_NORM_EPS, VISION_ROPE_THETA};
-use crate::ops::{Rotation, attention, gated, inverse_frequencies, project, rms_norm, rotate};
+use crate::dropout::Dropout;
+use crate::linear::Parts;
+use crate::lora::Adapters;
+use crate::ops::{Rotation, attention, gated, inverse_frequencies, rms_norm, rotate};
 use crate::params::Params;
 use crate::windows::{Order, Run, frames, patch_places, windows};
 
@@ -49,6 +52,9 @@ pub(crate) struct VisionPass {
     heads: i64,
     /// Patches a merged token.
     unit: i64,
+    adapters: Adapters,
+    /// Of a training pass, rows in window order.
+    dropout: Option<Dropout>,
 }
 
 /// Sequences of patches that attend among themselves.
@@ -61,7 +67,14 @@ struct Sequences {
 }
 
 impl VisionPass {
-    pub(crate) fn new(batch: &VisionBatch, config: &Config, device: Device) -> Self {
+    /// `dropout` has a row a patch, in the given order.
+    pub(crate) fn new(
+        batch: &VisionBatch,
+        config: &Config,
+        device: Device,
+        adapters: &Adapters,
+        dropout: Option<&Dropout>,
+    ) -> Self {
         let vision = &config.vision;
         let merge = vision.merge as usize;
         let unit = vision.merge * vision.merge;
@@ -83,21 +96,26 @@ impl VisionPass {
             order,
             heads: vision.heads,
             unit,
+            adapters: adapters.clone(),
+            dropout: dropout.map(|dropout| dropout.ordered(&by_window.tokens, unit)),
         }
     }
 
     /// Pixel values in the given order to hidden patches in window order.
     pub(crate) fn embed(&self, params: &Params, pixels: &Tensor) -> Tensor {
-        let weight = params.get("visual.patch_embed.proj.weight").flatten(1, -1);
-        project(&permute(pixels, self.order.as_ref(), self.unit), &weight)
+        let filters = self.parts(params, self.dropout.as_ref()).linear("visual.patch_embed.proj");
+        filters.apply(&permute(pixels, self.order.as_ref(), self.unit))
+    }
+
+    fn parts<'a>(&'a self, params: &'a Params, dropout: Option<&'a Dropout>) -> Parts<'a> {
+        Parts { params, adapters: &self.adapters, dropout }
     }
 
     /// One block, `[patches, hidden]` to the same; `prefix` ends in a dot.
     pub(crate) fn block(&self, params: &Params, prefix: &str, full: bool, x: &Tensor) -> Tensor {
         let weight = |name: &str| params.get(&format!("{prefix}{name}"));
-        let linear = |x: &Tensor, name: &str| {
-            x.linear(weight(&format!("{name}.weight")), Some(weight(&format!("{name}.bias"))))
-        };
+        let parts = self.parts(params, self.dropout.as_ref());
+        let linear = |x: &Tensor, name: &str| parts.linear(&format!("{prefix}{name}")).apply(x);
         let normed = rms_norm(x, weight("norm1.weight"), VISION_NORM_EPS);
         let sequences = if full { &self.full } else { &self.windowed };
         let attended = self.attend(&linear(&normed, "attn.qkv"), sequences);
@@ -109,11 +127,12 @@ impl VisionPass {
 
     /// Merges the patches of each token, giving `[tokens, out hidden]` in the given order.
     pub(crate) fn merge(&self, params: &Params, x: &Tensor) -> Tensor {
-        let weight = |name: &str| params.get(&format!("visual.merger.{name}"));
+        let dropout = self.dropout.as_ref().map(|dropout| dropout.every(self.unit));
+        let parts = self.parts(params, dropout.as_ref());
         let merged = self.unit * x.size()[1];
-        let x = rms_norm(x, weight("ln_q.weight"), VISION_NORM_EPS).view([-1, merged]);
-        let x = x.linear(weight("mlp.0.weight"), Some(weight("mlp.0.bias"))).gelu("none");
-        let x = x.linear(weight("mlp.2.weight"), Some(weight("mlp.2.bias")));
+        let x = rms_norm(x, params.get("visual.merger.ln_q.weight"), VISION_NORM_EPS).view([-1, merged]);
+        let x = parts.linear("visual.merger.mlp.0").apply(&x).gelu("none");
+        let x = parts.linear("visual.merger.mlp.2").apply(&x);
         permute(&x, self.undo.as_ref(), 1)
     }
 

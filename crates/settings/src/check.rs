@@ -38,7 +38,12 @@ pub(crate) fn check(value: &mut Value, shape: &Shape, path: &Path, found: &mut V
         }
         (Shape::Whole(max), Value::Number(n)) if n.as_u64().is_some_and(|n| n <= *max) => {}
         (Shape::Number, Value::Number(n)) if n.as_f64().is_some_and(f64::is_finite) => {}
-        (Shape::Flag, Value::Bool(_)) | (Shape::Text, Value::String(_)) => {}
+        (Shape::Flag, Value::Bool(_)) | (Shape::Text | Shape::TextOrTexts, Value::String(_)) => {}
+        (Shape::TextOrTexts, Value::Sequence(items)) => {
+            for (i, item) in items.iter_mut().enumerate() {
+                check(item, &Shape::Text, &path.index(i), found);
+            }
+        }
         (shape, value) => {
             let text = format!("{path}: expected {}, got {}", expected(shape), shown(value));
             found.push(Finding { path: path.clone(), text });
@@ -173,6 +178,7 @@ fn expected(shape: &Shape) -> String {
         Shape::Number => "a finite number".into(),
         Shape::Flag => "true or false".into(),
         Shape::Text => "text (in quotes, if it looks like something else)".into(),
+        Shape::TextOrTexts => "text or a list of texts".into(),
         Shape::Any => "a value".into(),
     }
 }

@@ -31,14 +31,16 @@ impl Run {
     }
 }
 
-/// A stage's `trainable` stands below its `model` in files.
+/// A stage's `trainable` and `lora` stand below its `model` in files.
 fn as_in_files(stage: &mut Yaml) {
     if let Yaml::Mapping(keys) = stage {
-        let nested = |(key, value): (Yaml, Yaml)| match key.as_str() {
-            Some("trainable") => ("model".into(), Mapping::from_iter([(key, value)]).into()),
-            _ => (key, value),
-        };
-        *keys = std::mem::take(keys).into_iter().map(nested).collect();
+        let mut model = Mapping::new();
+        for key in ["trainable", "lora"] {
+            if let Some((key, value)) = keys.remove_entry(key) {
+                model.insert(key, value);
+            }
+        }
+        keys.insert("model".into(), model.into());
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use crate::error::{Error, Problem};
 use crate::run::Run;
+use crate::sections::Trainable;
 
 impl Run {
     /// Checks that the model folder, every stage's manifests and media folders exist, and that every stage has
@@ -25,6 +26,12 @@ impl Run {
             missing("model.path", &config, "a model folder in Hugging Face layout");
         }
         for stage in &self.stages {
+            if let Some(folder) = stage.lora.adapter.as_ref().filter(|_| stage.trainable == Trainable::Lora) {
+                let file = folder.join("adapter_config.json");
+                if !file.is_file() {
+                    missing("model.lora.adapter", &file, "a folder that PEFT's save_pretrained wrote");
+                }
+            }
             let data = &stage.data;
             for (list, sources) in
                 [("train", &data.train), ("validation", &data.validation), ("test", &data.test)]

@@ -13,7 +13,6 @@ struct Later {
 }
 
 const KEYS: &[Later] = &[
-    later("model.lora", None, "model.trainable all, language or vision"),
     later("data.epochs", None, "steps"),
     later("rollout.weights", Some("gathered"), "gathered"),
     later("recovery.redundancy", Some("none"), "none"),
@@ -29,12 +28,7 @@ const KEYS: &[Later] = &[
     later("slurm", None, "launcher local or external"),
 ];
 
-const WORDS: &[(&str, &[&str])] = &[
-    ("parallel.sharding", &["hybrid"]),
-    ("model.trainable", &["lora"]),
-    ("objective.reference", &["base"]),
-    ("launcher", &["ssh", "slurm"]),
-];
+const WORDS: &[(&str, &[&str])] = &[("parallel.sharding", &["hybrid"]), ("launcher", &["ssh", "slurm"])];
 
 const fn later(key: &'static str, only: Option<&'static str>, expected: &'static str) -> Later {
     Later { key, only, expected }

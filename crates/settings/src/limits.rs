@@ -7,7 +7,7 @@ use crate::check::Finding;
 use crate::hosts::Hosts;
 use crate::position::Path;
 use crate::run::{Run, Stage, StageKind};
-use crate::sections::{DataSource, Trainable};
+use crate::sections::{DataSource, Lora, Reference, Trainable};
 
 /// Collects what does not hold.
 #[derive(Default)]
@@ -79,6 +79,7 @@ fn stage_limits(stage: &Stage, at: &Path, limits: &mut Limits) {
     let frozen = stage.kind == StageKind::Vision && stage.trainable == Trainable::Language;
     let expected = "all or vision in a stage of kind vision";
     limits.demand(!frozen, &at.key("model").key("trainable"), "language", expected);
+    lora_limits(stage, &at.key("model").key("lora"), limits);
     limits.at_least(stage.steps, 1, &at.key("steps"));
     data_limits(stage, &at.key("data"), limits);
     rollout_limits(stage, at, limits);
@@ -88,6 +89,20 @@ fn stage_limits(stage: &Stage, at: &Path, limits: &mut Limits) {
     let parallel = at.key("parallel");
     limits.at_least(stage.parallel.samples_per_step.into(), 1, &parallel.key("samples_per_step"));
     limits.at_least(stage.parallel.token_budget.into(), 1, &parallel.key("token_budget"));
+}
+
+/// No layer is wider.
+const MOST_RANK: u32 = 1 << 16;
+
+fn lora_limits(stage: &Stage, at: &Path, limits: &mut Limits) {
+    let Lora { rank, alpha, dropout, targets, .. } = &stage.lora;
+    let fits = (1..=MOST_RANK).contains(rank);
+    limits.demand(fits, &at.key("rank"), rank, &format!("from 1 to {MOST_RANK}"));
+    limits.positive(*alpha, &at.key("alpha"));
+    limits.demand((0.0..1.0).contains(dropout), &at.key("dropout"), dropout, "at least 0 and below 1");
+    let misfit = targets.misfit().unwrap_or_default();
+    let expected = "a list of module names (the ends of them), all-linear, or a pattern for whole names";
+    limits.demand(misfit.is_empty(), &at.key("targets"), format!("{targets} {misfit}: it"), expected);
 }
 
 /// A visual token covers 28 × 28 pixels: 2 × 2 patches of 14 × 14.
@@ -168,6 +183,10 @@ fn loss_limits(stage: &Stage, at: &Path, limits: &mut Limits) {
     limits.not_negative(objective.epsilon_high, &under.key("epsilon_high"));
     limits.at_least(objective.iterations.into(), 1, &under.key("iterations"));
     limits.at_least(objective.sync_every, 1, &under.key("sync_every"));
+    let alone = objective.reference != Reference::Base || stage.trainable == Trainable::Lora;
+    let expected =
+        "initial or synced where model.trainable is not lora: without adapters the base is what trains";
+    limits.demand(alone, &under.key("reference"), "base", expected);
     let mixture = objective.sync_mixture;
     let expected = "above 0 and at most 1";
     limits.demand(mixture > 0.0 && mixture <= 1.0, &under.key("sync_mixture"), mixture, expected);

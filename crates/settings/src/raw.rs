@@ -7,8 +7,8 @@ use serde::Deserialize;
 
 use crate::run::{Identity, Run, Stage, StageKind};
 use crate::sections::{
-    Checkpoint, Data, Evaluation, Fault, Model, Objective, Optimizer, Parallel, Recovery, Reward, Rollout,
-    Supervised, Trainable,
+    Checkpoint, Data, Evaluation, Fault, Lora, Model, Objective, Optimizer, Parallel, Recovery, Reward,
+    Rollout, Supervised, Trainable,
 };
 use crate::shape::{Field, Shape};
 
@@ -61,6 +61,7 @@ pub(crate) struct RawStage {
 #[serde(deny_unknown_fields, default)]
 struct StageModel {
     trainable: Trainable,
+    lora: Lora,
 }
 
 fn prpo() -> StageKind {
@@ -103,6 +104,7 @@ impl From<RawStage> for Stage {
             steps: raw.steps,
             kind: raw.kind,
             trainable: raw.model.trainable,
+            lora: raw.model.lora,
             data: raw.data,
             rollout: raw.rollout,
             reward: raw.reward,

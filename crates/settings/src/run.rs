@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::sections::{
-    Checkpoint, Data, Evaluation, Fault, Model, Objective, Optimizer, Parallel, Recovery, Reward, Rollout,
-    Supervised, Trainable,
+    Checkpoint, Data, Evaluation, Fault, Lora, Model, Objective, Optimizer, Parallel, Recovery, Reward,
+    Rollout, Supervised, Trainable,
 };
 
 /// A checked recipe with its stages in order.
@@ -37,6 +37,8 @@ pub struct Stage {
     pub kind: StageKind,
     /// Which parameters train.
     pub trainable: Trainable,
+    /// The adapters of `trainable: lora`.
+    pub lora: Lora,
     /// Data sets, pixels, prompts.
     pub data: Data,
     /// How responses are drawn.

@@ -8,6 +8,8 @@ use serde::de::{
     self, DeserializeSeed, EnumAccess, IntoDeserializer, MapAccess, SeqAccess, VariantAccess, Visitor,
 };
 
+use crate::sections::TEXT_OR_TEXTS;
+
 /// What a value in a file may be.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Shape {
@@ -31,6 +33,8 @@ pub(crate) enum Shape {
     Flag,
     /// Text.
     Text,
+    /// Text, or a list of texts.
+    TextOrTexts,
     /// Not known here: left to `Deserialize`.
     Any,
 }
@@ -135,9 +139,13 @@ impl<'de> de::Deserializer<'de> for Probe<'_> {
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(
         self,
-        _: &'static str,
+        name: &'static str,
         visitor: V,
     ) -> Result<V::Value, Refusal> {
+        if name == TEXT_OR_TEXTS {
+            *self.shape = Shape::TextOrTexts;
+            return visitor.visit_str("");
+        }
         visitor.visit_newtype_struct(self)
     }
 

@@ -3,7 +3,10 @@
 use std::path::Path;
 
 use proptest::prelude::*;
-use settings::{Error, Misordered, Run, Schedule, StageKind, Trainable, default_run, load_run, parse_run};
+use settings::{
+    Error, Misordered, Reference, Run, Schedule, StageKind, Targets, Trainable, default_run, load_run,
+    parse_run,
+};
 
 const RECIPE: &str = "\
 run: { name: quick, seed: 7, output: runs/quick }
@@ -184,9 +187,20 @@ fn a_wrong_override_is_quoted_with_the_way_out() {
             "stages.explore.steps=-1",
             "--set stages.explore.steps=-1: stages.1.steps: expected a whole number from 0 to",
         ),
+        ("model.lora.rank=0", "--set model.lora.rank=0: model.lora.rank 0 must be from 1 to 65536"),
+        ("model.lora.r=4", "--set model.lora.r=4: unknown key \"r\", did you mean \"rank\"?"),
         (
-            "model.lora.rank=4",
-            "--set model.lora.rank=4: model.lora is not available in this version; expected model.trainable",
+            "model.lora.dropout=1",
+            "--set model.lora.dropout=1: model.lora.dropout 1 must be at least 0 and below 1",
+        ),
+        (
+            "model.lora.targets=[]",
+            "--set model.lora.targets=[]: model.lora.targets [] has no name: it must be a list",
+        ),
+        ("model.lora.targets=(", "--set model.lora.targets=(: model.lora.targets \"(\" is no pattern"),
+        (
+            "model.lora.targets=3",
+            "--set model.lora.targets=3: model.lora.targets: expected text or a list of texts, got 3",
         ),
         (
             "rollout.weights=blocks",
@@ -194,8 +208,8 @@ fn a_wrong_override_is_quoted_with_the_way_out() {
         ),
         (
             "objective.reference=base",
-            "--set objective.reference=base: objective.reference: base is not available in this version; expected \
-             initial or synced",
+            "--set objective.reference=base: objective.reference base must be initial or synced where \
+             model.trainable is not lora",
         ),
         (
             "objective.sync_mixture=0",
@@ -208,6 +222,23 @@ fn a_wrong_override_is_quoted_with_the_way_out() {
         let said = complaints(RECIPE, &[argument]);
         assert!(said.len() == 1 && said[0].starts_with(expected), "{said:#?}\n{expected}");
     }
+}
+
+#[test]
+fn a_stage_may_have_adapters_of_its_own() {
+    let base = "model.lora={rank: 4, targets: [q_proj, up_proj]}";
+    let own = "stages.explore.model={trainable: lora, lora: {alpha: 16, targets: all-linear}}";
+    let run = parse(RECIPE, &[base, own, "objective.reference=initial"]).expect("a good recipe");
+    let [look, explore] = run.stages.as_slice() else { panic!("two stages") };
+    assert_eq!(look.lora.targets, Targets::Names(vec!["q_proj".into(), "up_proj".into()]));
+    assert_eq!(
+        (explore.trainable, explore.lora.rank, &explore.lora.targets),
+        (Trainable::Lora, 4, &Targets::AllLinear)
+    );
+    assert_eq!((look.lora.scale(), explore.lora.scale()), (2.0, 4.0));
+    assert_eq!(parse(&run.to_yaml(), &[]).expect("its own text"), run);
+    let base = parse(RECIPE, &[own, "stages.explore.objective={reference: base}"]).expect("a good recipe");
+    assert_eq!(base.stages[1].objective.reference, Reference::Base);
 }
 
 #[test]

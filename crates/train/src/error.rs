@@ -38,6 +38,9 @@ pub enum Error {
     /// A commit without a prepared step.
     #[error("no step is prepared: commit follows prepare")]
     NotPrepared,
+    /// Adapters that do not fit the model or its stage.
+    #[error("{0}")]
+    Adapters(String),
     /// An item that the stage's kind does not train on.
     #[error("item {index} is {found}, a {stage} stage trains on {expected}")]
     WrongItem {

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 
-use model::names::expected;
 use model::{Link, Qwen};
 
 use crate::blocks::BlockId;
@@ -26,7 +25,7 @@ pub(crate) fn distortion() -> Link<'static> {
 
 fn links(model: &Qwen, of: impl Fn(BlockId) -> bool) -> Vec<Link<'static>> {
     let mut blocks: BTreeMap<BlockId, Vec<String>> = BTreeMap::new();
-    for name in expected(&model.config).into_keys() {
+    for name in model.weight_names() {
         if let Ok(block) = BlockId::of(&name)
             && of(block)
         {

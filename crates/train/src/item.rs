@@ -83,6 +83,14 @@ impl Item {
         }
     }
 
+    /// Whether a completion of it has no recorded log-probabilities of the reference policy.
+    pub(crate) fn needs_reference(&self) -> bool {
+        match self {
+            Self::Policy { completions, .. } => completions.iter().any(|c| c.reference_logprobs.is_empty()),
+            _ => false,
+        }
+    }
+
     /// Checks item `index` of a step before anything is computed.
     ///
     /// # Errors

@@ -15,6 +15,9 @@ mod error;
 mod idle;
 mod item;
 mod logprobs;
+mod lora;
+#[cfg(test)]
+mod lora_tests;
 mod metrics;
 mod microbatch;
 mod norm;
@@ -37,6 +40,6 @@ pub use distortion::{KINDS, LEVELS, Prediction};
 pub use error::Error;
 pub use item::{Completion, Item};
 pub use pass::Counts;
-pub use save::STATE_FILE;
+pub use save::{ADAPTER_FOLDER, STATE_FILE};
 pub use sharding::Place;
 pub use trainer::{Prepared, Trainer};

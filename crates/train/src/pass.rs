@@ -1,6 +1,6 @@
 //! Forward and backward of one micro-batch.
 
-use model::{Packed, PackedSample, Params, Qwen, VisionBatch, head, run};
+use model::{Dropout, Link, Packed, PackedSample, Qwen, Targets, VisionBatch, head};
 use settings::{Stage, StageKind};
 use tch::{Kind, Tensor, no_grad_guard};
 
@@ -10,8 +10,10 @@ use crate::distortion;
 use crate::idle;
 use crate::item::{Completion, Item};
 use crate::logprobs::{Predictions, chunk_rows};
+use crate::lora::StepDropout;
 use crate::metrics::Sums;
 use crate::objective::{PolicyTokens, cross_entropy};
+use crate::reference::Reference;
 use crate::sharding::Weights;
 
 /// What every rank divides by: counts over all ranks.
@@ -30,10 +32,13 @@ type ChunkLoss<'a> = dyn Fn(i64, &Tensor) -> (Tensor, Sums) + 'a;
 pub(crate) struct Pass<'a> {
     pub(crate) model: &'a Qwen,
     pub(crate) stage: &'a Stage,
-    pub(crate) reference: Option<&'a Params>,
+    /// Where a rank has completions that it is to judge: then every rank goes through its collectives.
+    pub(crate) reference: Option<&'a Reference>,
     pub(crate) counts: Counts,
     /// Whether any rank's step has pictures: then every rank goes through the vision blocks' collectives.
     pub(crate) pictures: bool,
+    /// Of the adapters.
+    pub(crate) dropout: Option<StepDropout>,
 }
 
 impl Pass<'_> {
@@ -64,7 +69,8 @@ impl Pass<'_> {
             levels: Tensor::from_slice(&levels).to_device(device),
             qualities: Tensor::from_slice(&qualities).to_device(device),
         };
-        let mut links = self.model.vision_chain(&batch);
+        let dropout = self.dropout.map(|dropout| dropout.patches(items));
+        let mut links = self.model.vision_chain_with(&batch, dropout.as_ref());
         links.push(distortion::link(&batch, self.model.config.vision.merge, device));
         let chain = forward(links, &self.pixels(items), weights, self.stage.parallel.recompute)?;
         let output = chain.output.detach().set_requires_grad(true);
@@ -82,17 +88,24 @@ impl Pass<'_> {
         if alone {
             links.push(idle::distortion());
         } else {
-            if !links.iter().flat_map(|link| &link.params).any(|name| weights.trains(name)) {
+            let frozen = !trains(&links, weights);
+            if frozen {
                 let _ = forward(links, &self.model.no_images(), weights, recompute)?;
                 links = Vec::new();
             }
             links.extend(idle::text(self.model));
+            if let Some(reference) = self.reference {
+                let tower =
+                    if self.pictures && !frozen { idle::vision(&reference.model) } else { Vec::new() };
+                let chain = tower.into_iter().chain(idle::text(&reference.model)).collect();
+                let mut over = reference.over(weights);
+                let _ = forward(chain, &self.model.no_images(), &mut over, recompute)?;
+                let _ = self.head(&mut over)?;
+            }
         }
         let chain = forward(links, &self.model.no_images(), weights, recompute)?;
         if !alone {
-            let name = self.model.head_name().to_owned();
-            weights.announce(&[std::slice::from_ref(&name)])?;
-            let _ = weights.params(&[name])?;
+            let _ = self.head(weights)?;
         }
         let nothing = chain.output.zeros_like();
         chain.backward(&nothing, weights)?;
@@ -106,42 +119,70 @@ impl Pass<'_> {
         let grids = samples.iter().flat_map(|sample| &sample.prompt.grids).copied().collect();
         let batch = VisionBatch { grids };
         let mut input = if batch.grids.is_empty() { self.model.no_images() } else { self.pixels(items) };
-        let mut links = if self.pictures && batch.grids.is_empty() {
-            idle::vision(self.model)
-        } else {
-            self.model.vision_chain(&batch)
-        };
-        if !links.iter().flat_map(|link| &link.params).any(|name| weights.trains(name)) {
-            // A frozen tower sees the same for the policy and its reference.
+        let mut links = self.tower(self.model, &batch, self.dropout.map(|d| d.patches(items)).as_ref());
+        // A frozen tower sees the same for the policy and its reference.
+        let frozen = !trains(&links, weights);
+        if frozen {
             input = forward(links, &input, weights, self.stage.parallel.recompute)?.output;
             links = Vec::new();
         }
-        links.extend(self.model.text_chain(&packed));
+        let dropout = self.dropout.map(|dropout| dropout.tokens(items));
+        links.extend(self.model.text_chain_with(&packed, dropout.as_ref()));
         let targets = packed.targets();
 
-        let recorded = items.iter().flat_map(completions).all(|c| !c.reference_logprobs.is_empty());
-        let reference = self.reference.filter(|_| !recorded).map(|params| {
-            let _guard = no_grad_guard();
-            let hidden = run(&links, params, &input).index_select(0, &targets.rows);
-            let weight = params.get(self.model.head_name());
-            head::logprobs(&hidden, weight, &targets.ids, chunk_rows(weight))
-        });
+        let reference = match self.reference {
+            Some(reference) => {
+                let tower = if frozen { Vec::new() } else { self.tower(&reference.model, &batch, None) };
+                let chain = tower.into_iter().chain(reference.model.text_chain(&packed)).collect();
+                Some(self.judge(chain, &input, &targets, &mut reference.over(weights))?)
+            }
+            None => None,
+        };
         let chain = forward(links, &input, weights, self.stage.parallel.recompute)?;
         let hidden = chain.output.index_select(0, &targets.rows);
-        let name = self.model.head_name().to_owned();
-        weights.announce(&[std::slice::from_ref(&name)])?;
-        let params = weights.params(std::slice::from_ref(&name))?;
-        let head = params.get(&name);
+        let head = &self.head(weights)?;
         let predictions =
             Predictions { hidden: &hidden, head, targets: &targets.ids, rows: chunk_rows(head) };
         let losses = self.token_losses(items, reference);
-        let trains_head = weights.trains(&name);
-        let mut head_gradient = |gradient: &Tensor| weights.accumulate(&name, gradient);
+        let name = self.model.head_name();
+        let trains_head = weights.trains(name);
+        let mut head_gradient = |gradient: &Tensor| weights.accumulate(name, gradient);
         let (loss, d_hidden, sums) = predictions
             .backward(|start, logprobs| losses(start, logprobs), trains_head.then_some(&mut head_gradient));
         let d_output = scatter(&chain.output, &targets.rows, &d_hidden);
         chain.backward(&d_output, weights)?;
         Ok((loss, sums))
+    }
+
+    /// The vision chain of `model`; idle where other ranks have pictures.
+    fn tower<'m>(&self, model: &'m Qwen, batch: &VisionBatch, dropout: Option<&Dropout>) -> Vec<Link<'m>> {
+        if self.pictures && batch.grids.is_empty() {
+            return idle::vision(model);
+        }
+        model.vision_chain_with(batch, dropout)
+    }
+
+    /// The head's weight, detached.
+    fn head(&self, weights: &mut dyn Weights) -> Result<Tensor, Error> {
+        let name = self.model.head_name().to_owned();
+        weights.announce(&[std::slice::from_ref(&name)])?;
+        let params = weights.params(std::slice::from_ref(&name))?;
+        Ok(params.get(&name).shallow_clone())
+    }
+
+    /// Log-probabilities of the targets, f32 `[tokens]`, by a reference policy's chain and weights.
+    fn judge(
+        &self,
+        chain: Vec<Link<'_>>,
+        input: &Tensor,
+        targets: &Targets,
+        weights: &mut dyn Weights,
+    ) -> Result<Tensor, Error> {
+        let output = forward(chain, input, weights, self.stage.parallel.recompute)?.output;
+        let head = self.head(weights)?;
+        let _guard = no_grad_guard();
+        let hidden = output.index_select(0, &targets.rows);
+        Ok(head::logprobs(&hidden, &head, &targets.ids, chunk_rows(&head)))
     }
 
     /// The loss of the items' target tokens.
@@ -191,6 +232,10 @@ impl Pass<'_> {
         let parts: Vec<&Tensor> = items.iter().map(Item::pixels).collect();
         Tensor::cat(&parts, 0).to_device(self.model.device).to_kind(self.model.kind)
     }
+}
+
+fn trains(links: &[Link<'_>], weights: &dyn Weights) -> bool {
+    links.iter().flat_map(|link| &link.params).any(|name| weights.trains(name))
 }
 
 fn packed_sample(item: &Item) -> Option<PackedSample<'_>> {

@@ -1,14 +1,21 @@
-//! The reference policy of a stage's KL term: its start, or a copy that follows the policy from afar.
+//! The reference policy of a stage's KL term: its start, a copy that follows the policy from afar, or the model without
+//! its adapters. It holds what the stage trains; the rest is the policy's own, which never changes.
 
-use model::{Params, Qwen};
+use model::{Adapters, Params, Qwen};
 use settings::{Objective, Reference as Kept, Stage, StageKind};
 use tch::{Kind, Tensor, no_grad_guard};
+
+use crate::Error;
+use crate::blocks::BlockId;
+use crate::sharding::Weights;
 
 /// What the policy is held to.
 #[derive(Debug)]
 pub(crate) struct Reference {
-    /// In compute type.
-    pub(crate) params: Params,
+    /// What the stage trains, in compute type; nothing where that is adapters and the reference has none.
+    params: Params,
+    /// Computes it.
+    pub(crate) model: Qwen,
     /// f32 of the trained ones, where they move: small mixtures would vanish in bf16.
     exact: Params,
     /// Steps committed since the last move.
@@ -27,15 +34,32 @@ impl Reference {
             return None;
         }
         let _guard = no_grad_guard();
+        let mut model = model.clone();
+        let (mut params, mut exact) = (Params::new(), Params::new());
+        if stage.objective.reference == Kept::Base {
+            model.adapters = Adapters::none();
+            return Some(Self { params, model, exact, steps: 0 });
+        }
         let compute = |tensor: &Tensor| tensor.detach().to_device(model.device).to_kind(model.kind);
-        let params = weights.iter().map(|(name, tensor)| (name.clone(), compute(tensor))).collect();
-        let mut exact = Params::new();
+        for (name, tensor) in weights.iter().filter(|(name, _)| trains(name)) {
+            params.insert(name.clone(), compute(tensor));
+        }
         if stage.objective.reference == Kept::Synced {
             for (name, tensor) in weights.iter().filter(|(name, _)| trains(name)) {
                 exact.insert(name.clone(), tensor.detach().to_kind(Kind::Float).copy());
             }
         }
-        Some(Self { params, exact, steps: 0 })
+        Some(Self { params, model, exact, steps: 0 })
+    }
+
+    /// Whether it moves with the policy's weight called `name`.
+    pub(crate) fn follows(&self, name: &str) -> bool {
+        self.exact.find(name).is_some()
+    }
+
+    /// Its weights, over those of the `policy`.
+    pub(crate) fn over<'a>(&'a self, policy: &'a mut dyn Weights) -> Over<'a> {
+        Over { own: &self.params, policy }
     }
 
     /// A step was committed.
@@ -49,21 +73,56 @@ impl Reference {
     }
 
     /// ref ← α·policy + (1 − α)·ref, with the policy's `weights` by name.
-    pub(crate) fn follow(
-        &mut self,
-        weights: impl IntoIterator<Item = (String, Tensor)>,
-        mixture: f64,
-        model: &Qwen,
-    ) {
+    pub(crate) fn follow(&mut self, weights: impl IntoIterator<Item = (String, Tensor)>, mixture: f64) {
         let _guard = no_grad_guard();
         for (name, weight) in weights {
             if let Some(own) = self.exact.find(&name) {
                 let mixed = own * (1.0 - mixture) + weight.to_device(own.device()) * mixture;
-                self.params.insert(name.clone(), mixed.to_device(model.device).to_kind(model.kind));
+                let compute = mixed.to_device(self.model.device).to_kind(self.model.kind);
+                self.params.insert(name.clone(), compute);
                 self.exact.insert(name, mixed);
             }
         }
         self.steps = 0;
+    }
+}
+
+/// A reference policy's weights: its own, else the policy's. Nothing of it trains.
+pub(crate) struct Over<'a> {
+    own: &'a Params,
+    policy: &'a mut dyn Weights,
+}
+
+impl Over<'_> {
+    fn others(&self, names: &[String]) -> Vec<String> {
+        names.iter().filter(|name| self.own.find(name).is_none()).cloned().collect()
+    }
+}
+
+impl Weights for Over<'_> {
+    fn trains(&self, _: &str) -> bool {
+        false
+    }
+
+    fn announce(&mut self, next: &[&[String]]) -> Result<(), Error> {
+        let others: Vec<Vec<String>> = next.iter().map(|names| self.others(names)).collect();
+        self.policy.announce(&others.iter().map(Vec::as_slice).collect::<Vec<_>>())
+    }
+
+    fn params(&mut self, names: &[String]) -> Result<Params, Error> {
+        let mut params = self.policy.params(&self.others(names))?;
+        for name in names {
+            if let Some(own) = self.own.find(name) {
+                params.insert(name.clone(), own.shallow_clone());
+            }
+        }
+        Ok(params)
+    }
+
+    fn accumulate(&mut self, _: &str, _: &Tensor) {}
+
+    fn reduce_above(&mut self, _: Option<BlockId>) -> Result<(), Error> {
+        Ok(())
     }
 }
 
@@ -121,10 +180,9 @@ mod tests {
             stage.objective.reference = kept;
             let mut reference =
                 Reference::of(&stage, &weights, &model(true), |_| true).expect("β is above 0");
-            let mut model = model(true);
-            model.kind = Kind::BFloat16;
-            reference.follow(policy(), 0.1, &model);
-            reference.follow(policy(), 0.1, &model);
+            reference.model.kind = Kind::BFloat16;
+            reference.follow(policy(), 0.1);
+            reference.follow(policy(), 0.1);
             let moved = |of: &model::Params| {
                 of.find(NORM).map_or(0.0, |t| (t - &start).mean(Kind::Float).double_value(&[]))
             };

@@ -8,15 +8,20 @@ use checkpoint::weights::{View, WeightFiles};
 use checkpoint::{Export, FileDigest, Files, SHARD_BYTES};
 use collective::Group;
 use model::names::canonical;
-use settings::Dtype;
+use model::{Params, is_adapter, peft};
+use settings::{Dtype, Lora};
 use tch::{Kind, Tensor, no_grad_guard};
 
-use crate::sharding::StateSource;
+use crate::sharding::{Ranks, StateSource};
 use crate::tensors::{Stored, kind_of};
 use crate::{Error, Trainer, distortion};
 
 /// The training state's file in a checkpoint.
 pub const STATE_FILE: &str = "training_state.safetensors";
+
+/// The folder of an export that holds the adapters as PEFT keeps them. Not the export's own: transformers would load
+/// them over weights that have them already.
+pub const ADAPTER_FOLDER: &str = "adapter";
 
 /// Begins the names of a state's parts.
 const STATE_STEM: &str = "training_state";
@@ -24,7 +29,8 @@ const STATE_STEM: &str = "training_state";
 impl Trainer {
     /// Writes a Hugging Face directory's files into `folder`: weights as `dtype` under the names that `source`
     /// (the checkpoint that training began with) has them, and `source`'s configuration, tokenizer and processor.
-    /// The throw-away head is left out. Where weights are cut over ranks, all ranks must call it: the first one
+    /// The throw-away head is left out. Adapters are added to their weights, and lie beside them in
+    /// [`ADAPTER_FOLDER`] as PEFT keeps them. Where weights are cut over ranks, all ranks must call it: the first one
     /// writes, and gets one block of the others' at a time.
     ///
     /// # Errors
@@ -41,21 +47,43 @@ impl Trainer {
             Dtype::Float32 => (Kind::Float, "float32"),
         };
         let ranks = self.ranks(group)?;
+        let apart = self.adapters(&ranks)?;
         if self.part().index != 0 {
             self.sharding_mut().each_weight(&ranks, &mut |_, _| Ok(()))?;
             return Ok(Files::new());
         }
         let published = published_names(source);
+        let adapters = self.model().adapters.clone();
         let mut export = Export::begin(source, folder, spelling, SHARD_BYTES)?;
         self.sharding_mut().each_weight(&ranks, &mut |name, weight| {
-            if distortion::is_head(name) {
+            if distortion::is_head(name) || is_adapter(name) {
                 return Ok(());
             }
-            let stored = Stored::new(name, &weight, kind)?;
+            let merged = adapters.merged(name, &weight, &apart);
+            let stored = Stored::new(name, merged.as_ref().unwrap_or(&weight), kind)?;
             let name = published.get(name).cloned().unwrap_or_else(|| name.to_owned());
             Ok(export.add(name, stored)?)
         })?;
-        Ok(export.finish()?)
+        let mut files = export.finish()?;
+        if !apart.is_empty() {
+            files.extend(write_adapters(source, folder, &apart, &self.stage().lora)?);
+        }
+        Ok(files)
+    }
+
+    /// All adapters, f32. Where weights are cut over ranks, all ranks must call it.
+    fn adapters(&mut self, ranks: &Ranks<'_>) -> Result<Params, Error> {
+        let mut apart = Params::new();
+        if !self.model().adapters.is_empty() {
+            self.sharding_mut().each_weight(ranks, &mut |name, weight| {
+                if is_adapter(name) {
+                    let _guard = no_grad_guard();
+                    apart.insert(name, weight.copy());
+                }
+                Ok(())
+            })?;
+        }
+        Ok(apart)
     }
 
     /// Writes what going on needs of this rank's part into `folder`: masters and moments (f32), frozen weights as
@@ -152,6 +180,21 @@ fn values(name: &str, view: &View<'_>) -> Result<Tensor, Error> {
         found: e.to_string(),
         expected: format!("{kind:?}"),
     })
+}
+
+/// Writes adapters, f32, in PEFT's format.
+fn write_adapters(source: &Path, folder: &Path, adapters: &Params, lora: &Lora) -> Result<Files, Error> {
+    let mut stored = BTreeMap::new();
+    for (name, tensor) in adapters {
+        let name = peft::name(name);
+        stored.insert(name.clone(), Stored::new(&name, tensor, Kind::Float)?);
+    }
+    let text = format!("{:#}\n", peft::config(source, lora));
+    let place = |name: &str| format!("{ADAPTER_FOLDER}/{name}");
+    checkpoint::create_folder(&folder.join(ADAPTER_FOLDER))?;
+    let config = checkpoint::write_file(&folder.join(place(peft::CONFIG)), text.as_bytes())?;
+    let weights = checkpoint::write_tensors(&folder.join(place(peft::WEIGHTS)), stored)?;
+    Ok(Files::from([(place(peft::CONFIG), config), (place(peft::WEIGHTS), weights)]))
 }
 
 /// The files of a state: one, or one a part.

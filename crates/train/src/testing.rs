@@ -7,7 +7,7 @@ use model::names::expected;
 use model::{Config, Params, Prompt, Qwen, VisionBatch};
 use serde_json::json;
 use settings::{
-    Data, Evaluation, Objective, Optimizer, Parallel, Reward, Rollout, Schedule, Stage, StageKind,
+    Data, Evaluation, Lora, Objective, Optimizer, Parallel, Reward, Rollout, Schedule, Stage, StageKind,
     Supervised, Trainable,
 };
 use tch::{Device, Kind, Tensor};
@@ -140,6 +140,7 @@ pub(crate) fn stage(kind: StageKind) -> Stage {
         steps: 10,
         kind,
         trainable: Trainable::All,
+        lora: Lora::default(),
         data: Data::default(),
         rollout: Rollout::default(),
         reward: Reward::default(),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use collective::Group;
-use model::{Params, Qwen, VisionBatch, run};
+use model::{Adapters, Params, Qwen, VisionBatch, is_adapter, run};
 use settings::{Optimizer, Stage, StageKind, Trainable};
 use tch::{Kind, Tensor, no_grad_guard};
 
@@ -12,6 +12,7 @@ use crate::Error;
 use crate::blocks::BlockId;
 use crate::distortion::{self, Prediction};
 use crate::item::Item;
+use crate::lora::{self, StepDropout};
 use crate::metrics::Sums;
 use crate::microbatch::cut;
 use crate::norm::clip_factor;
@@ -50,6 +51,8 @@ pub struct Trainer {
     pending: Option<Pending>,
     /// Bound on each wait for a collective.
     deadline: Duration,
+    /// Names the draws of adapters and of their dropout.
+    seed: u64,
 }
 
 impl Trainer {
@@ -69,10 +72,10 @@ impl Trainer {
 
     /// Begins `stage` as the rank at `place`, with `weights` (f32, canonical names, all of them on every rank),
     /// computing on `threads` CPU threads (0: libtorch's own choice). A collective that takes longer than
-    /// `deadline` fails the step.
+    /// `deadline` fails the step. Its draws are those of seed 0.
     ///
     /// # Errors
-    /// If a weight is none of the model's.
+    /// If a weight is none of the model's, or the stage's adapters are no part of it.
     pub fn at(
         place: Place,
         model: Qwen,
@@ -81,12 +84,30 @@ impl Trainer {
         threads: u32,
         deadline: Duration,
     ) -> Result<Self, Error> {
+        Self::seeded(0, place, model, weights, stage, threads, deadline)
+    }
+
+    /// As [`Trainer::at`], with draws (of fresh adapters, and of what their dropout leaves out) that `seed` names.
+    /// `weights` may hold the stage's adapters to start from.
+    ///
+    /// # Errors
+    /// As [`Trainer::at`].
+    pub fn seeded(
+        seed: u64,
+        place: Place,
+        mut model: Qwen,
+        mut weights: Params,
+        stage: &Stage,
+        threads: u32,
+        deadline: Duration,
+    ) -> Result<Self, Error> {
         if let Ok(threads @ 1..) = i32::try_from(threads) {
             tch::set_num_threads(threads);
         }
+        lora::begin(stage, seed, &mut model, &mut weights)?;
         let reference = Reference::of(stage, &weights, &model, |name| trains(stage, name));
         let sharding = lay_out(weights, &model, stage, place)?;
-        Ok(Self { model, stage: stage.clone(), place, sharding, reference, pending: None, deadline })
+        Ok(Self { model, stage: stage.clone(), place, sharding, reference, pending: None, deadline, seed })
     }
 
     /// Begins a stage: fresh moments, and a reference policy that is its start. Without `weights` it goes on
@@ -100,10 +121,14 @@ impl Trainer {
         weights: Option<Params>,
         group: &dyn Group,
     ) -> Result<(), Error> {
-        let weights = match weights {
-            Some(weights) => weights,
+        let mut weights = match weights {
+            Some(weights) => {
+                self.model.adapters = Adapters::none();
+                weights
+            }
             None => self.weights(group)?,
         };
+        lora::begin(stage, self.seed, &mut self.model, &mut weights)?;
         self.reference = Reference::of(stage, &weights, &self.model, |name| trains(stage, name));
         self.sharding = lay_out(weights, &self.model, stage, self.place)?;
         self.stage = stage.clone();
@@ -132,21 +157,20 @@ impl Trainer {
         }
         let objective = &self.stage.objective;
         if self.reference.as_ref().is_some_and(|r| r.is_due(objective)) {
-            let mixture = objective.sync_mixture;
-            let weights = self.weights(group)?;
-            if let Some(reference) = &mut self.reference {
-                reference.follow(weights, mixture, &self.model);
-            }
+            self.sync_reference(group)?;
         }
         let ranks = self.ranks(group)?;
         let tokens: Vec<usize> = items.iter().map(|item| item.tokens(&self.model.config)).collect();
         let runs = cut(&tokens, self.stage.parallel.token_budget as usize);
         let pictures = items.iter().any(|item| item.pixels().size()[0] > 0);
+        let asked = items.iter().any(Item::needs_reference);
         let device = self.model.device;
-        let [count, pictures] = ranks.largest([runs.len() as i64, i64::from(pictures)], device)?;
-        let reference = self.reference.as_ref().map(|reference| &reference.params);
+        let here = [runs.len() as i64, i64::from(pictures), i64::from(asked)];
+        let [count, pictures, asked] = ranks.largest(here, device)?;
+        let reference = self.reference.as_ref().filter(|_| asked > 0);
         let (model, stage) = (&self.model, &self.stage);
-        let pass = Pass { model, stage, reference, counts, pictures: pictures > 0 };
+        let dropout = StepDropout::of(stage, self.seed, self.sharding.steps());
+        let pass = Pass { model, stage, reference, counts, pictures: pictures > 0, dropout };
         let sharding = self.sharding.as_mut();
         sharding.reset();
         let mut loss = Tensor::zeros([0_i64; 0], (Kind::Double, device));
@@ -249,6 +273,21 @@ impl Trainer {
         distortion::read(&run(&links, self.params(), &pixels))
     }
 
+    /// Moves the reference policy.
+    fn sync_reference(&mut self, group: &dyn Group) -> Result<(), Error> {
+        let ranks = self.ranks(group)?;
+        let Some(reference) = &mut self.reference else { return Ok(()) };
+        let mut weights = Params::new();
+        self.sharding.each_weight(&ranks, &mut |name, weight| {
+            if reference.follows(name) {
+                weights.insert(name, weight);
+            }
+            Ok(())
+        })?;
+        reference.follow(weights, self.stage.objective.sync_mixture);
+        Ok(())
+    }
+
     /// All weights, masters where trained, without a stage's throw-away head.
     pub(crate) fn weights(&mut self, group: &dyn Group) -> Result<Params, Error> {
         let ranks = self.ranks(group)?;
@@ -272,6 +311,10 @@ impl Trainer {
             return Err(Error::OtherWorld { here, own });
         }
         Ok(Ranks { group, deadline: self.deadline })
+    }
+
+    pub(crate) fn stage(&self) -> &Stage {
+        &self.stage
     }
 
     pub(crate) fn sharding(&self) -> &dyn Sharding {
@@ -320,6 +363,8 @@ fn trains(stage: &Stage, name: &str) -> bool {
     match (stage.kind, stage.trainable) {
         (StageKind::Vision, _) if distortion::is_head(name) => true,
         (StageKind::Vision, Trainable::Language) => false,
+        (StageKind::Vision, Trainable::Lora) => vision && is_adapter(name),
+        (_, Trainable::Lora) => is_adapter(name),
         (StageKind::Vision, _) | (_, Trainable::Vision) => vision,
         (_, Trainable::All) => true,
         (_, Trainable::Language) => !vision,

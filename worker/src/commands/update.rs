@@ -6,13 +6,15 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use collective::LocalGroup;
+use model::{is_adapter, peft};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use settings::{Dtype, Stage, StageKind};
-use tch::{Device, Kind};
-use train::{Completion, Counts, Item, Prepared, Trainer};
+use tch::{Device, Kind, Tensor};
+use train::{Completion, Counts, Item, Place, Prepared, Trainer};
 
 use super::request::{self, Loaded, Request};
+use crate::adapters;
 use crate::device;
 use crate::failure::Failure;
 use crate::heap;
@@ -31,7 +33,7 @@ pub struct Args {
     /// The updated weights, a Hugging Face directory that must not exist yet.
     #[arg(long)]
     output: PathBuf,
-    /// Also writes the gradients of the loss before clipping, f32, by published name.
+    /// Also writes the gradients of the loss before clipping, f32, by published name (adapters': PEFT's).
     #[arg(long)]
     gradients: Option<PathBuf>,
     /// Optimizer steps, all from the same rollouts.
@@ -100,7 +102,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         )));
     }
     let device = device::parse(&args.device)?;
-    let (stage, kind) = settings(&args)?;
+    let (stage, kind, seed) = settings(&args)?;
     let samples = by_sample(request::read_lines(&args.rollouts, recorded)?)?;
     if samples.is_empty() {
         return Err(Failure::input(format!(
@@ -116,11 +118,13 @@ pub fn run(args: Args) -> Result<(), Failure> {
         let Ready { prompt, pictures } = request.prepare(&loaded.processor)?;
         items.push(Item::Policy { prompt, pixels: request::pixels(&pictures, &loaded.qwen), completions });
     }
-    let Loaded { mut qwen, params, .. } = loaded;
+    let Loaded { mut qwen, mut params, .. } = loaded;
+    adapters::add(&stage, &args.model, &qwen.config, &mut params).map_err(Failure::input)?;
     (qwen.kind, qwen.device) = (kind, device);
     let threads = args.threads.map_or(0, u32::from);
     let mut trainer =
-        Trainer::new(qwen, params, &stage, threads, Duration::from_secs(60)).map_err(Failure::input)?;
+        Trainer::seeded(seed, Place::ALONE, qwen, params, &stage, threads, Duration::from_secs(60))
+            .map_err(Failure::input)?;
     let (prepared, seconds) = steps(&mut trainer, &items, counts, &stage, &args)?;
     if let Some(path) = &args.measure {
         let tokens = items.iter().map(|item| item.tokens(&trainer.model().config)).sum();
@@ -159,7 +163,11 @@ fn steps(
             )));
         }
         if let Some(path) = args.gradients.as_ref().filter(|_| step == args.steps) {
-            request::write_gradients(path, trainer.gradients().into_iter())?;
+            let published = |(name, gradient): (String, Tensor)| {
+                let name = if is_adapter(&name) { peft::name(&name) } else { name };
+                (name, gradient)
+            };
+            request::write_gradients(path, trainer.gradients().into_iter().map(published))?;
         }
         trainer.commit(false).map_err(Failure::other)?;
         seconds.push(start.elapsed().as_secs_f64());
@@ -201,8 +209,8 @@ fn export(trainer: &mut Trainer, args: &Args, dtype: Dtype) -> Result<(), Failur
     })
 }
 
-/// How to step, and in which type.
-fn settings(args: &Args) -> Result<(Stage, Kind), Failure> {
+/// How to step, in which type, and the seed of draws.
+fn settings(args: &Args) -> Result<(Stage, Kind, u64), Failure> {
     let run = match &args.recipe {
         Some(recipe) => settings::load_run(recipe, &args.overrides),
         None => settings::default_run(&args.overrides),
@@ -213,7 +221,7 @@ fn settings(args: &Args) -> Result<(Stage, Kind), Failure> {
         Dtype::Float32 => Kind::Float,
     };
     match run.stages.into_iter().find(|stage| stage.kind == StageKind::Prpo) {
-        Some(stage) => Ok((stage, kind)),
+        Some(stage) => Ok((stage, kind, run.run.seed)),
         None => Err(Failure::input("the recipe has no stage of kind prpo: rollouts are its alone")),
     }
 }

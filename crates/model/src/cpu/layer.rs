@@ -5,10 +5,12 @@ use tch::{Device, Kind, Tensor};
 use super::attend::{Heads, Turns, attend};
 use super::cohort::RowCohort;
 use super::element::{Bf16, Element};
+use super::gate::gated;
 use super::norm::rms_norm;
+use super::product::Product;
 use crate::config::TextConfig;
+use crate::linear::Parts;
 use crate::names::EMBEDDING;
-use crate::params::Params;
 use crate::shim::{Packed, Then};
 use crate::text::text_angles;
 
@@ -16,12 +18,12 @@ use crate::text::text_angles;
 #[derive(Debug)]
 struct Layer {
     input_norm: Tensor,
-    qkv: Packed,
-    output: Packed,
+    qkv: Product,
+    output: Product,
     post_norm: Tensor,
-    gate: Packed,
-    up: Packed,
-    down: Packed,
+    gate: Product,
+    up: Product,
+    down: Product,
 }
 
 /// All that a decoding step computes with, in f32 or bf16.
@@ -37,9 +39,10 @@ pub(crate) struct Stack {
 }
 
 impl Stack {
-    /// Packs `params` for steps of about `rows` rows; `positions` bounds the positions that occur. `head` names the
+    /// Packs `parts` for steps of about `rows` rows; `positions` bounds the positions that occur. `head` names the
     /// head's weight.
-    pub(crate) fn new(params: &Params, config: &TextConfig, head: &str, rows: i64, positions: i64) -> Self {
+    pub(crate) fn new(parts: &Parts<'_>, config: &TextConfig, head: &str, rows: i64, positions: i64) -> Self {
+        let params = parts.params;
         let angles = text_angles(positions, config, Device::Cpu);
         let embedding = params.get(EMBEDDING).detach();
         // Rounded as the model's own rotations are.
@@ -49,7 +52,7 @@ impl Stack {
             Vec::<f32>::try_from(rounded).unwrap_or_default()
         };
         Self {
-            layers: (0..config.layers).map(|index| Layer::new(params, index, rows)).collect(),
+            layers: (0..config.layers).map(|index| Layer::new(parts, index, rows)).collect(),
             norm: params.get("model.norm.weight").detach(),
             head: Packed::new(params.get(head), None, rows),
             heads: Heads {
@@ -79,7 +82,7 @@ impl Stack {
             let attended = attend::<T>(&qkv, &positions, &self.turns, self.heads, index, cohorts);
             x = layer.output.apply(&attended, Then::Plus(&x));
             let normed = rms_norm::<T>(&x, &layer.post_norm, self.eps);
-            let gated = layer.up.apply(&normed, Then::Times(&layer.gate.apply(&normed, Then::Silu)));
+            let gated = layer.gated::<T>(&normed);
             x = layer.down.apply(&gated, Then::Plus(&x));
         }
         self.head.apply(&rms_norm::<T>(&x, &self.norm, self.eps), Then::Nothing)
@@ -87,21 +90,28 @@ impl Stack {
 }
 
 impl Layer {
-    fn new(params: &Params, index: i64, rows: i64) -> Self {
-        let get = |name: &str| params.get(&format!("model.layers.{index}.{name}"));
-        let joined = |what: &str| {
-            let parts = ["q", "k", "v"].map(|part| get(&format!("self_attn.{part}_proj.{what}")));
-            Tensor::cat(&parts, 0)
-        };
-        let packed = |name: &str| Packed::new(get(&format!("{name}.weight")), None, rows);
+    fn new(parts: &Parts<'_>, index: i64, rows: i64) -> Self {
+        let norm = |name: &str| parts.params.get(&format!("model.layers.{index}.{name}")).detach();
+        let linear = |name: &str| parts.linear(&format!("model.layers.{index}.{name}"));
+        let packed = |name: &str| Product::new(&[linear(name)], rows);
         Self {
-            input_norm: get("input_layernorm.weight").detach(),
-            qkv: Packed::new(&joined("weight"), Some(&joined("bias")), rows),
+            input_norm: norm("input_layernorm.weight"),
+            qkv: Product::new(&["q", "k", "v"].map(|part| linear(&format!("self_attn.{part}_proj"))), rows),
             output: packed("self_attn.o_proj"),
-            post_norm: get("post_attention_layernorm.weight").detach(),
+            post_norm: norm("post_attention_layernorm.weight"),
             gate: packed("mlp.gate_proj"),
             up: packed("mlp.up_proj"),
             down: packed("mlp.down_proj"),
         }
+    }
+
+    fn gated<T: Element>(&self, normed: &Tensor) -> Tensor {
+        if self.gate.has_adapters() || self.up.has_adapters() {
+            return gated::<T>(
+                &self.gate.apply(normed, Then::Nothing),
+                &self.up.apply(normed, Then::Nothing),
+            );
+        }
+        self.up.apply(normed, Then::Times(&self.gate.apply(normed, Then::Silu)))
     }
 }

@@ -1,6 +1,7 @@
 //! The sections of a recipe, a file each.
 
 mod data;
+mod lora;
 mod model;
 mod objective;
 mod optimizer;
@@ -10,6 +11,7 @@ mod reward;
 mod rollout;
 
 pub use data::*;
+pub use lora::*;
 pub use model::*;
 pub use objective::*;
 pub use optimizer::*;

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::Lora;
+
 /// `model:`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -16,6 +18,9 @@ pub struct Model {
     /// Which parameters train.
     #[serde(default)]
     pub trainable: Trainable,
+    /// The adapters of `trainable: lora`.
+    #[serde(default)]
+    pub lora: Lora,
 }
 
 /// Which parameters a stage trains.
@@ -29,6 +34,8 @@ pub enum Trainable {
     Language,
     /// The vision tower (with its merger); the language model is frozen.
     Vision,
+    /// Low-rank adapters beside frozen weights, see [`Lora`].
+    Lora,
 }
 
 /// Compute type of the model.

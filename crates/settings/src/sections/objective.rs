@@ -93,6 +93,8 @@ pub enum Reference {
     Initial,
     /// The stage's start, moved towards the policy every `sync_every` steps.
     Synced,
+    /// The model without its adapters (`model.trainable: lora`).
+    Base,
 }
 
 /// Groups that carry no signal, because their rewards are all equal.

@@ -12,7 +12,7 @@ use settings::Optimizer;
 use tch::{Device, Kind, Tensor, no_grad_guard};
 
 use super::gather::Gather;
-use super::shard::{Cut, Shard, digest};
+use super::shard::{Cut, Digests, Shard, digest};
 use super::{Piece, Place, Ranks, Sharding, Take};
 use crate::Error;
 use crate::adamw::AdamW;
@@ -30,6 +30,8 @@ pub(crate) struct Full {
     device: Device,
     trained: BTreeMap<BlockId, Shard>,
     frozen: BTreeMap<BlockId, Frozen>,
+    /// Of the frozen slices, once they were asked for.
+    frozen_digests: Option<Digests>,
     /// Blocks that are here, or on their way.
     here: BTreeMap<BlockId, Whole>,
     /// The rollout's weights.
@@ -96,6 +98,7 @@ impl Full {
             device,
             trained: trained.collect(),
             frozen: frozen.collect(),
+            frozen_digests: None,
             here: BTreeMap::new(),
             all: Params::new(),
             open: BTreeMap::new(),
@@ -291,7 +294,8 @@ impl Sharding for Full {
 
     fn digest(&mut self) -> String {
         let frozen = self.frozen.values().flat_map(|f| f.cut.pieces("frozen", &f.values));
-        let mut digests: BTreeMap<_, _> = frozen.map(|piece| digest(&piece)).collect();
+        let known = self.frozen_digests.get_or_insert_with(|| frozen.map(|piece| digest(&piece)).collect());
+        let mut digests = known.clone();
         digests.extend(self.trained.values().flat_map(Shard::digests));
         checkpoint::weights_digest(digests.values())
     }
@@ -333,6 +337,7 @@ impl Sharding for Full {
     fn refresh(&mut self, steps: u64) {
         let _guard = no_grad_guard();
         self.step = steps;
+        self.frozen_digests = None;
         self.trained.values_mut().for_each(Shard::refresh);
         self.release();
     }

@@ -9,7 +9,7 @@ use settings::Optimizer;
 use tch::{Device, Kind, Tensor, no_grad_guard};
 
 use super::gather::Gather;
-use super::shard::{Shard, digest};
+use super::shard::{Digests, Shard, digest};
 use super::{Piece, Place, Ranks, Sharding, Take};
 use crate::Error;
 use crate::adamw::AdamW;
@@ -25,6 +25,8 @@ pub(crate) struct Sliced {
     compute: Params,
     blocks: BTreeMap<BlockId, Block>,
     frozen: BTreeSet<String>,
+    /// Of the frozen, once they were asked for.
+    frozen_digests: Option<Digests>,
     norm: f64,
     step: u64,
 }
@@ -121,7 +123,7 @@ impl Sliced {
                 compute.insert(name, tensor.detach().to_device(device).to_kind(kind));
             }
         }
-        Ok(Self { place, device, compute, blocks, frozen, norm: 0.0, step: 0 })
+        Ok(Self { place, device, compute, blocks, frozen, frozen_digests: None, norm: 0.0, step: 0 })
     }
 
     fn block_of(&mut self, name: &str) -> Option<&mut Block> {
@@ -249,7 +251,10 @@ impl Sharding for Sliced {
     }
 
     fn digest(&mut self) -> String {
-        let mut digests: BTreeMap<_, _> = self.frozen_pieces().map(|piece| digest(&piece)).collect();
+        if self.frozen_digests.is_none() {
+            self.frozen_digests = Some(self.frozen_pieces().map(|piece| digest(&piece)).collect());
+        }
+        let mut digests = self.frozen_digests.clone().unwrap_or_default();
         digests.extend(self.blocks.values().flat_map(|block| block.shard.digests()));
         checkpoint::weights_digest(digests.values())
     }
@@ -286,6 +291,7 @@ impl Sharding for Sliced {
     fn refresh(&mut self, steps: u64) {
         let _guard = no_grad_guard();
         self.step = steps;
+        self.frozen_digests = None;
         for block in self.blocks.values_mut() {
             block.shard.refresh();
             block.weights = Weights::Stale;

@@ -1,5 +1,7 @@
 //! A rank's slice of one trained block.
 
+use std::collections::BTreeMap;
+
 use model::Params;
 use tch::{Device, Kind, Tensor};
 
@@ -140,6 +142,9 @@ impl Shard {
         self.cut.pieces("master", &self.master).into_iter().map(|piece| digest(&piece))
     }
 }
+
+/// Digests by name and place.
+pub(super) type Digests = BTreeMap<String, [u8; 32]>;
 
 /// A piece's name with its place, and the digest of its values.
 pub(super) fn digest(piece: &Piece) -> (String, [u8; 32]) {
