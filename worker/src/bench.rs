@@ -105,7 +105,13 @@ impl Bench {
             Dtype::Bfloat16 => Kind::BFloat16,
             Dtype::Float32 => Kind::Float,
         };
-        let model = Qwen::new(config, kind, self.device);
+        let model = Qwen::fastest(config, kind, self.device);
+        if model.kind != kind {
+            tracing::info!(
+                "weights are {kind:?}, arithmetic is {:?}: this processor is faster in it",
+                model.kind
+            );
+        }
         let place = Place::in_group(self.world.group().map_err(Stopped::Work)?);
         let seed = self.run.run.seed;
         let trainer = Trainer::seeded(seed, place, model, weights, stage, 0, self.deadline())?;

@@ -19,7 +19,8 @@ use crate::tower::{VisionBatch, pixel_values};
 #[derive(Debug)]
 pub(crate) struct Decoder<'a> {
     qwen: &'a Qwen,
-    params: &'a Params,
+    /// In compute type.
+    params: Params,
     layers: Vec<Layer>,
     steps: Steps,
 }
@@ -38,22 +39,24 @@ type Prompts = Vec<Vec<(Tensor, Tensor)>>;
 
 impl<'a> Decoder<'a> {
     /// For steps of about `rows` rows; `positions` bounds the positions that occur.
-    pub(crate) fn new(qwen: &'a Qwen, params: &'a Params, rows: usize, positions: i64) -> Self {
+    pub(crate) fn new(qwen: &'a Qwen, params: &Params, rows: usize, positions: i64) -> Self {
         if qwen.device != Device::Cpu || !matches!(qwen.kind, Kind::Float | Kind::BFloat16) {
             return Self::of_tensors(qwen, params, positions);
         }
         let text = &qwen.config.text;
-        let parts = Parts { params, adapters: &qwen.adapters, dropout: None };
+        let params = params.as_kind(qwen.kind);
+        let parts = Parts { params: &params, adapters: &qwen.adapters, dropout: None };
         let stack = Stack::new(&parts, text, qwen.head_name(), rows as i64, positions);
         let layers = (0..text.layers).map(|index| Layer::of(&parts, index, text)).collect();
         Self { qwen, params, layers, steps: Steps::Cpu(stack) }
     }
 
     /// As [`Self::new`], by tensor operations whatever the device. Joins weights that take the same input.
-    pub(crate) fn of_tensors(qwen: &'a Qwen, params: &'a Params, positions: i64) -> Self {
+    pub(crate) fn of_tensors(qwen: &'a Qwen, params: &Params, positions: i64) -> Self {
         let text = &qwen.config.text;
         let table = Rotation::new(&text_angles(positions, text, qwen.device), qwen.kind);
-        let parts = Parts { params, adapters: &qwen.adapters, dropout: None };
+        let params = params.as_kind(qwen.kind);
+        let parts = Parts { params: &params, adapters: &qwen.adapters, dropout: None };
         let layers = (0..text.layers).map(|index| Layer::of(&parts, index, text).fused()).collect();
         Self { qwen, params, layers, steps: Steps::Tensors(table) }
     }
@@ -85,13 +88,13 @@ impl<'a> Decoder<'a> {
         let grids = requests.iter().flat_map(|r| r.prompt.grids.iter().copied()).collect();
         let pictures: Vec<_> = requests.iter().flat_map(|r| r.pictures.iter().copied()).collect();
         let pixels = pixel_values(&pictures, qwen.config.vision.patch_values(), qwen.kind, qwen.device);
-        let images = qwen.encode(self.params, &VisionBatch { grids }, &pixels);
+        let images = qwen.encode(&self.params, &VisionBatch { grids }, &pixels);
         let samples: Vec<PackedSample<'_>> =
             requests.iter().map(|r| PackedSample { prompt: r.prompt, completions: Vec::new() }).collect();
         let packed = Packed::new(&samples, qwen.kind, qwen.device);
         let lengths: Vec<i64> = packed.segments.iter().map(|s| s.prompt.len() as i64).collect();
         let turn = rotation(&packed.positions, &qwen.config.text, qwen.kind);
-        let mut x = qwen.embed(self.params, &packed.ids, &packed.image_slots, &images);
+        let mut x = qwen.embed(&self.params, &packed.ids, &packed.image_slots, &images);
         let mut prompts = Vec::with_capacity(self.layers.len());
         for layer in &self.layers {
             x = layer.forward(&x, |qkv| {
@@ -136,7 +139,7 @@ impl<'a> Decoder<'a> {
     }
 
     fn logits(&self, x: &Tensor) -> Tensor {
-        let normed = self.qwen.final_norm(self.params, x);
+        let normed = self.qwen.final_norm(&self.params, x);
         project(&normed, self.params.get(self.qwen.head_name()))
     }
 }

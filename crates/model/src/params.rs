@@ -95,6 +95,12 @@ impl Params {
             .unwrap_or_else(|| panic!("no weight called {name} among {}", self.tensors.len()))
     }
 
+    /// The same weights as `kind`; those that are of it already are shared, not copied.
+    #[must_use]
+    pub fn as_kind(&self, kind: Kind) -> Self {
+        self.iter().map(|(name, tensor)| (name.clone(), tensor.to_kind(kind))).collect()
+    }
+
     /// The tensor called `name`, if it is there.
     #[must_use]
     pub fn find(&self, name: &str) -> Option<&Tensor> {

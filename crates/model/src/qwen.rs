@@ -10,6 +10,7 @@ use std::rc::Rc;
 use tch::{Device, Kind, Tensor};
 
 use crate::config::Config;
+use crate::cpu;
 use crate::dropout::Dropout;
 use crate::linear::Parts;
 use crate::lora::Adapters;
@@ -25,8 +26,10 @@ use crate::tower::{VisionBatch, VisionPass};
 pub struct Qwen {
     /// Shapes and constants.
     pub config: Config,
-    /// Compute type, which weights and activations have.
+    /// Compute type: of activations, and of weights where they are used.
     pub kind: Kind,
+    /// Type in which training holds and exchanges weights.
+    pub weights: Kind,
     /// Where weights and activations lie.
     pub device: Device,
     /// Which modules have adapters beside their weights.
@@ -58,10 +61,18 @@ pub fn run(chain: &[Link<'_>], params: &Params, input: &Tensor) -> Tensor {
 }
 
 impl Qwen {
-    /// A model without adapters that computes as `kind` on `device`.
+    /// A model without adapters that computes as `kind` on `device`, with weights of that type.
     #[must_use]
     pub fn new(config: Config, kind: Kind, device: Device) -> Self {
-        Self { config, kind, device, adapters: Adapters::none() }
+        Self { config, kind, weights: kind, device, adapters: Adapters::none() }
+    }
+
+    /// With weights of type `weights`, and the arithmetic that `device` does fastest without loss to them: f32 where a
+    /// CPU multiplies it faster than bf16, else their own type.
+    #[must_use]
+    pub fn fastest(config: Config, weights: Kind, device: Device) -> Self {
+        let kind = if device == Device::Cpu && !cpu::prefers_bf16() { Kind::Float } else { weights };
+        Self { weights, ..Self::new(config, kind, device) }
     }
 
     /// Pixel values `[patches, channels · time · patch · patch]` (compute type) to merged image tokens

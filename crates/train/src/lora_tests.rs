@@ -442,7 +442,7 @@ fn adapters_in_bf16_learn_under_every_strategy() {
         let mut stage = lora(StageKind::Sft);
         stage.parallel.sharding = sharding;
         let mut model = model(true);
-        model.kind = Kind::BFloat16;
+        (model.kind, model.weights) = (Kind::BFloat16, Kind::BFloat16);
         let (weights, deadline) = (weights(&model.config), Duration::from_secs(60));
         let mut trainer = Trainer::new(model, weights, &stage, 1, deadline).expect("fits");
         let items = answers();

@@ -12,7 +12,7 @@ use crate::sharding::Weights;
 /// What the policy is held to.
 #[derive(Debug)]
 pub(crate) struct Reference {
-    /// What the stage trains, in compute type; nothing where that is adapters and the reference has none.
+    /// What the stage trains, as weights are held; nothing where that is adapters and the reference has none.
     params: Params,
     /// Computes it.
     pub(crate) model: Qwen,
@@ -40,9 +40,9 @@ impl Reference {
             model.adapters = Adapters::none();
             return Some(Self { params, model, exact, steps: 0 });
         }
-        let compute = |tensor: &Tensor| tensor.detach().to_device(model.device).to_kind(model.kind);
+        let held = |tensor: &Tensor| tensor.detach().to_device(model.device).to_kind(model.weights);
         for (name, tensor) in weights.iter().filter(|(name, _)| trains(name)) {
-            params.insert(name.clone(), compute(tensor));
+            params.insert(name.clone(), held(tensor));
         }
         if stage.objective.reference == Kept::Synced {
             for (name, tensor) in weights.iter().filter(|(name, _)| trains(name)) {
@@ -59,7 +59,7 @@ impl Reference {
 
     /// Its weights, over those of the `policy`.
     pub(crate) fn over<'a>(&'a self, policy: &'a mut dyn Weights) -> Over<'a> {
-        Over { own: &self.params, policy }
+        Over { own: &self.params, kind: self.model.kind, policy }
     }
 
     /// A step was committed.
@@ -78,8 +78,8 @@ impl Reference {
         for (name, weight) in weights {
             if let Some(own) = self.exact.find(&name) {
                 let mixed = own * (1.0 - mixture) + weight.to_device(own.device()) * mixture;
-                let compute = mixed.to_device(self.model.device).to_kind(self.model.kind);
-                self.params.insert(name.clone(), compute);
+                let held = mixed.to_device(self.model.device).to_kind(self.model.weights);
+                self.params.insert(name.clone(), held);
                 self.exact.insert(name, mixed);
             }
         }
@@ -90,6 +90,8 @@ impl Reference {
 /// A reference policy's weights: its own, else the policy's. Nothing of it trains.
 pub(crate) struct Over<'a> {
     own: &'a Params,
+    /// Compute type.
+    kind: Kind,
     policy: &'a mut dyn Weights,
 }
 
@@ -113,7 +115,7 @@ impl Weights for Over<'_> {
         let mut params = self.policy.params(&self.others(names))?;
         for name in names {
             if let Some(own) = self.own.find(name) {
-                params.insert(name.clone(), own.shallow_clone());
+                params.insert(name.clone(), own.to_kind(self.kind));
             }
         }
         Ok(params)
@@ -180,7 +182,7 @@ mod tests {
             stage.objective.reference = kept;
             let mut reference =
                 Reference::of(&stage, &weights, &model(true), |_| true).expect("β is above 0");
-            reference.model.kind = Kind::BFloat16;
+            (reference.model.kind, reference.model.weights) = (Kind::BFloat16, Kind::BFloat16);
             reference.follow(policy(), 0.1);
             reference.follow(policy(), 0.1);
             let moved = |of: &model::Params| {

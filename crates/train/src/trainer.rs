@@ -178,7 +178,7 @@ impl Trainer {
         for number in 0..count as usize {
             let items = runs.get(number).map_or(&[][..], |run| &items[run.clone()]);
             let last = number + 1 == count as usize;
-            let mut weights = Joined { sharding: &mut *sharding, ranks, last };
+            let mut weights = Joined { sharding: &mut *sharding, kind: model.kind, ranks, last };
             let (part, part_sums) = pass.run(items, &mut weights)?;
             weights.reduce_above(None)?;
             sharding.release();
@@ -270,7 +270,7 @@ impl Trainer {
         let mut links = self.model.vision_chain(pictures);
         links.push(distortion::link(pictures, self.model.config.vision.merge, self.model.device));
         let pixels = pixels.to_device(self.model.device).to_kind(self.model.kind);
-        distortion::read(&run(&links, self.params(), &pixels))
+        distortion::read(&run(&links, &self.params().as_kind(self.model.kind), &pixels))
     }
 
     /// Moves the reference policy.
@@ -349,7 +349,7 @@ fn lay_out(
         }
     }
     let trains = |name: &str| trains(stage, name);
-    let (kind, device) = (model.kind, model.device);
+    let (kind, device) = (model.weights, model.device);
     Ok(match stage.parallel.sharding {
         settings::Sharding::Replicate => Box::new(Replicate::new(weights, trains, kind, device)?),
         settings::Sharding::Optimizer => Box::new(Sliced::new(weights, trains, kind, device, place)?),

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use collective::LocalGroup;
-use model::Params;
+use model::{Params, Qwen};
 use settings::{Dtype, LossForm, Stage, StageKind, Trainable};
 use tch::{Kind, Tensor};
 
@@ -162,10 +162,31 @@ fn frozen(trainer: &Trainer) -> Gradients {
 }
 
 #[test]
+fn weights_held_in_bf16_are_computed_with_in_f32_where_the_model_says_so() {
+    let stage = stage(StageKind::Prpo);
+    let items = [policy_item(1, true, &[3, 2]), policy_item(2, false, &[4])];
+    let gradients = |weights: Params, held: Kind| {
+        let model = Qwen { weights: held, ..crate::testing::model(true) };
+        let mut trainer =
+            Trainer::new(model, weights, &stage, 1, Duration::from_secs(20)).expect("a whole model");
+        assert!(trainer.params().iter().all(|(_, tensor)| tensor.kind() == held));
+        prepare(&mut trainer, &items, counts(&items), &LocalGroup::alone());
+        trainer.gradients()
+    };
+    let exact = weights(&crate::testing::config(true));
+    let rounded = exact.as_kind(Kind::BFloat16).as_kind(Kind::Float);
+    let (got, expected) = (gradients(exact, Kind::BFloat16), gradients(rounded, Kind::Float));
+    assert_eq!(got.len(), expected.len());
+    for (name, gradient) in &got {
+        assert_eq!(gradient, &expected[name], "{name}");
+    }
+}
+
+#[test]
 fn masters_keep_steps_that_the_compute_type_cannot_show() {
     let stage = stage(StageKind::Sft);
     let mut model = crate::testing::model(true);
-    model.kind = Kind::BFloat16;
+    (model.kind, model.weights) = (Kind::BFloat16, Kind::BFloat16);
     let weights = weights(&model.config);
     let mut trainer =
         Trainer::new(model, weights, &stage, 1, Duration::from_secs(20)).expect("a whole model");

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use collective::LocalGroup;
-use model::{is_adapter, peft};
+use model::{Qwen, is_adapter, peft};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use settings::{Dtype, Stage, StageKind};
@@ -118,9 +118,9 @@ pub fn run(args: Args) -> Result<(), Failure> {
         let Ready { prompt, pictures } = request.prepare(&loaded.processor)?;
         items.push(Item::Policy { prompt, pixels: request::pixels(&pictures, &loaded.qwen), completions });
     }
-    let Loaded { mut qwen, mut params, .. } = loaded;
+    let Loaded { qwen, mut params, .. } = loaded;
     adapters::add(&stage, &args.model, &qwen.config, &mut params).map_err(Failure::input)?;
-    (qwen.kind, qwen.device) = (kind, device);
+    let qwen = Qwen::fastest(qwen.config, kind, device);
     let threads = args.threads.map_or(0, u32::from);
     let mut trainer =
         Trainer::seeded(seed, Place::ALONE, qwen, params, &stage, threads, Duration::from_secs(60))

@@ -17,6 +17,7 @@ mod lanes;
 mod layer;
 mod norm;
 mod packed;
+mod prefers;
 mod product;
 mod products;
 
@@ -28,3 +29,4 @@ pub(crate) use keep::keep;
 pub(crate) use layer::Stack;
 pub(crate) use norm::{rms_norm, rms_norm_backward};
 pub(crate) use packed::{Inputs, attend_packed, attend_packed_backward};
+pub(crate) use prefers::prefers_bf16;

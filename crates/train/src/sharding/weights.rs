@@ -1,7 +1,7 @@
 //! What a forward and backward pass sees of the weights.
 
 use model::Params;
-use tch::Tensor;
+use tch::{Kind, Tensor, no_grad_guard};
 
 use super::{Ranks, Sharding};
 use crate::Error;
@@ -13,7 +13,7 @@ pub(crate) trait Weights {
     fn trains(&self, name: &str) -> bool;
     /// See [`Sharding::announce`].
     fn announce(&mut self, next: &[&[String]]) -> Result<(), Error>;
-    /// See [`Sharding::params`].
+    /// In compute type, see [`Sharding::params`].
     fn params(&mut self, names: &[String]) -> Result<Params, Error>;
     /// See [`Sharding::accumulate`].
     fn accumulate(&mut self, name: &str, gradient: &Tensor);
@@ -24,6 +24,8 @@ pub(crate) trait Weights {
 /// A sharding strategy during one micro-batch.
 pub(crate) struct Joined<'a> {
     pub(crate) sharding: &'a mut dyn Sharding,
+    /// Compute type.
+    pub(crate) kind: Kind,
     pub(crate) ranks: Ranks<'a>,
     /// Whether it is the step's last micro-batch.
     pub(crate) last: bool,
@@ -39,7 +41,8 @@ impl Weights for Joined<'_> {
     }
 
     fn params(&mut self, names: &[String]) -> Result<Params, Error> {
-        self.sharding.params(names, &self.ranks)
+        let _guard = no_grad_guard();
+        Ok(self.sharding.params(names, &self.ranks)?.as_kind(self.kind))
     }
 
     fn accumulate(&mut self, name: &str, gradient: &Tensor) {
