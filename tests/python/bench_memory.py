@@ -2,7 +2,7 @@
 vision tower (make_smollm2.py), the whole RL step by the coordinator, bf16. Peak resident memory of each worker, their sum,
 and seconds a step. Fails where a sum is above the limit.
 
-usage: bench_memory.py PROGRAMS_FOLDER [--samples 8] [--responses 6] [--tokens 128] [--steps 3] [--sharding replicate full] [--recompute blocks]
+usage: bench_memory.py PROGRAMS_FOLDER [--samples 8] [--responses 6] [--tokens 128] [--steps 3] [--trained lora all] [--sharding replicate full] [--recompute blocks]
                        [--limit-gib 12] [--cache FOLDER]
 """
 import argparse, json, os, statistics, subprocess, sys, tempfile, time
@@ -18,6 +18,7 @@ def arguments():
     for name, value in dict(samples=8, responses=6, tokens=128, steps=3, workers=2).items():
         a.add_argument(f"--{name}", type=int, default=value)
     a.add_argument("--sharding", nargs="+", default=["replicate", "full"])
+    a.add_argument("--trained", nargs="+", default=list(TRAINED), choices=list(TRAINED))
     a.add_argument("--recompute", default="blocks", choices=["none", "blocks"])
     a.add_argument("--limit-gib", type=float, default=12)
     a.add_argument("--cache", default=os.path.expanduser("~/.cache/preresq"))
@@ -81,7 +82,7 @@ def main():
     fits = True
     print(f"{a.workers} workers, {a.samples} samples x {a.responses} responses x up to {a.tokens} tokens, bf16, recompute {a.recompute}")
     for sharding in a.sharding:
-        for trained in TRAINED:
+        for trained in a.trained:
             with tempfile.TemporaryDirectory() as folder:
                 pictures(folder, a.samples)
                 each, seconds = measure(a, folder, trained, sharding)

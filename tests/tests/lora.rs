@@ -19,12 +19,10 @@ impl World {
     fn new(seed: u64, model: &[&str], targets: &[&str]) -> Self {
         let world = Self { folder: tempfile::tempdir().unwrap() };
         let seed = seed.to_string();
-        script("make_tiny_model.py", &[&[&world.text("model"), "--seed", &seed], model].concat());
+        let [folder, adapter] = ["model", "adapter"].map(|name| world.text(name));
+        script("make_tiny_model.py", &[&[folder.as_str(), "--seed", &seed], model].concat());
         script("pictures.py", &[&world.text(""), &seed, "112x112", "140x84"]);
-        script(
-            "make_adapter.py",
-            &[&[&world.text("model"), &world.text("adapter"), "3", "6"], targets].concat(),
-        );
+        script("make_adapter.py", &[&[folder.as_str(), &adapter, "3", "6"], targets].concat());
         let rollouts: Vec<String> = (0..6).map(|n| world.rollout(n).to_string()).collect();
         fs::write(world.path("rollouts.jsonl"), rollouts.join("\n")).unwrap();
         let request = |n: usize| {
@@ -60,7 +58,7 @@ impl World {
         WeightFiles::open_file(&self.path(name)).unwrap()
     }
 
-    /// Steps from the adapters; `more` settings.
+    /// A step from the adapters; the report.
     fn update(&self, targets: &str, reference: &str) -> Value {
         let (target, adapter) =
             (format!("model.lora.targets={targets}"), format!("model.lora.adapter={}", self.text("adapter")));

@@ -63,8 +63,8 @@ impl Adapters {
         };
         let chosen = targets.choose(modules.keys().map(String::as_str), all);
         if chosen.is_empty() {
-            let some: Vec<&str> =
-                modules.keys().map(String::as_str).filter(|name| name.contains(".0.")).collect();
+            let linear = |name: &&str| name.contains(".0.") && all(name);
+            let some: Vec<&str> = modules.keys().map(String::as_str).filter(linear).collect();
             return Err(format!(
                 "model.lora.targets {targets} match no module, expected ends of names such as {}, all-linear, or a \
                  pattern for whole names",

@@ -449,11 +449,11 @@ fn adapters_in_bf16_learn_under_every_strategy() {
         let mut losses = Vec::new();
         for _ in 0..30 {
             let group = LocalGroup::alone();
-            let prepared = trainer.prepare(&items, counts(&items), 1e-2, &group, &mut || {});
+            let prepared = trainer.prepare(&items, counts(&items), 5e-3, &group, &mut || {});
             losses.push(prepared.expect("a good step").loss);
             trainer.commit(false).expect("prepared");
         }
-        assert!(losses[29] < 0.5 * losses[0], "{sharding:?}: {losses:?}");
+        assert!(losses[29] < 0.8 * losses[0], "{sharding:?}: {losses:?}");
         trainer.gather(&LocalGroup::alone()).expect("alone");
         assert!(trainer.params().iter().all(|(_, tensor)| tensor.kind() == Kind::BFloat16));
     }
