@@ -19,7 +19,7 @@ const MANIFEST_BYTES: u64 = 4 << 20;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
-    /// File name, without a folder, to size and digest.
+    /// Path within the checkpoint to size and digest.
     pub files: BTreeMap<String, FileDigest>,
     /// What the folder is, for people and for resuming: run, stage, step, weights digest.
     #[serde(default)]
