@@ -76,6 +76,7 @@ unsafe extern "C" {
     fn collective_work_is_completed(work: *mut RawWork) -> bool;
     fn collective_work_free(work: *mut RawWork);
     fn collective_line_cut(line: *mut RawLine);
+    fn collective_line_sent(line: *mut RawLine) -> i64;
     fn collective_line_free(line: *mut RawLine);
     fn collective_message_free(message: *mut c_char);
 }
@@ -377,6 +378,14 @@ impl LineHandle {
     pub(crate) fn cut(&self) {
         // SAFETY: the line lives.
         unsafe { collective_line_cut(self.0.as_ptr()) }
+    }
+}
+
+impl LineHandle {
+    /// Bytes that the kernel sent to the peers; none where it does not say.
+    pub(crate) fn sent(&self) -> Option<u64> {
+        // SAFETY: the line lives, and what it reads nobody writes.
+        u64::try_from(unsafe { collective_line_sent(self.0.as_ptr()) }).ok()
     }
 }
 

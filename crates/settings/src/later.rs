@@ -30,7 +30,6 @@ const KEYS: &[Later] = &[
 ];
 
 const WORDS: &[(&str, &[&str])] = &[
-    ("parallel.sharding", &["hybrid"]),
     ("model.trainable", &["lora"]),
     ("objective.reference", &["base"]),
     ("launcher", &["ssh", "slurm"]),

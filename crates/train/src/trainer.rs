@@ -12,12 +12,14 @@ use crate::Error;
 use crate::blocks::BlockId;
 use crate::distortion::{self, Prediction};
 use crate::item::Item;
-use crate::metrics::Sums;
+use crate::metrics::{Sums, Traffic};
 use crate::microbatch::cut;
 use crate::norm::clip_factor;
 use crate::pass::{Counts, Pass};
 use crate::reference::Reference;
-use crate::sharding::{Full, Joined, Place, Ranks, Replicate, Sharding, Sliced, Weights as _};
+use crate::sharding::{
+    Full, Hybrid, Joined, Place, Ranks, Replicate, Seat, Sharding, Sliced, Weights as _,
+};
 
 /// A step whose gradients are reduced over all ranks and lie ready; nothing is applied.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,7 +30,8 @@ pub struct Prepared {
     pub grad_norm: f64,
     /// Whether loss and norm are finite; otherwise every rank must commit with `skip`.
     pub finite: bool,
-    /// Sums over this rank's tokens or pictures by name, and maxima named `max_…`.
+    /// Sums over this rank's tokens or pictures by name, and maxima named `max_…`; and bytes that it sent for the step,
+    /// by kind of collective (`sent_…`), for gathering the rollout's weights, and of all of them to other nodes.
     pub metrics: BTreeMap<String, f64>,
 }
 
@@ -44,12 +47,14 @@ struct Pending {
 pub struct Trainer {
     model: Qwen,
     stage: Stage,
-    place: Place,
+    seat: Seat,
     sharding: Box<dyn Sharding>,
     reference: Option<Reference>,
     pending: Option<Pending>,
     /// Bound on each wait for a collective.
     deadline: Duration,
+    /// Bytes sent to gather the rollout's weights since the last step.
+    gathered: u64,
 }
 
 impl Trainer {
@@ -64,17 +69,17 @@ impl Trainer {
         threads: u32,
         deadline: Duration,
     ) -> Result<Self, Error> {
-        Self::at(Place::ALONE, model, weights, stage, threads, deadline)
+        Self::at(Place::ALONE.into(), model, weights, stage, threads, deadline)
     }
 
-    /// Begins `stage` as the rank at `place`, with `weights` (f32, canonical names, all of them on every rank),
+    /// Begins `stage` as the rank at `seat`, with `weights` (f32, canonical names, all of them on every rank),
     /// computing on `threads` CPU threads (0: libtorch's own choice). A collective that takes longer than
     /// `deadline` fails the step.
     ///
     /// # Errors
     /// If a weight is none of the model's.
     pub fn at(
-        place: Place,
+        seat: Seat,
         model: Qwen,
         weights: Params,
         stage: &Stage,
@@ -85,8 +90,8 @@ impl Trainer {
             tch::set_num_threads(threads);
         }
         let reference = Reference::of(stage, &weights, &model, |name| trains(stage, name));
-        let sharding = lay_out(weights, &model, stage, place)?;
-        Ok(Self { model, stage: stage.clone(), place, sharding, reference, pending: None, deadline })
+        let sharding = lay_out(weights, &model, stage, seat)?;
+        Ok(Self { model, stage: stage.clone(), seat, sharding, reference, pending: None, deadline, gathered: 0 })
     }
 
     /// Begins a stage: fresh moments, and a reference policy that is its start. Without `weights` it goes on
@@ -105,7 +110,7 @@ impl Trainer {
             None => self.weights(group)?,
         };
         self.reference = Reference::of(stage, &weights, &self.model, |name| trains(stage, name));
-        self.sharding = lay_out(weights, &self.model, stage, self.place)?;
+        self.sharding = lay_out(weights, &self.model, stage, self.seat)?;
         self.stage = stage.clone();
         self.pending = None;
         Ok(())
@@ -139,6 +144,7 @@ impl Trainer {
             }
         }
         let ranks = self.ranks(group)?;
+        let traffic = Traffic::from(group);
         let tokens: Vec<usize> = items.iter().map(|item| item.tokens(&self.model.config)).collect();
         let runs = cut(&tokens, self.stage.parallel.token_budget as usize);
         let pictures = items.iter().any(|item| item.pixels().size()[0] > 0);
@@ -164,6 +170,8 @@ impl Trainer {
         }
         sharding.reduce_above(None, true, &ranks)?;
         sharding.finish(&ranks)?;
+        traffic.report(group, &mut sums);
+        sums.count("sent_rollout", std::mem::take(&mut self.gathered) as f64);
         let (loss, grad_norm) = (loss.double_value(&[]), sharding.norm());
         let finite = loss.is_finite() && grad_norm.is_finite();
         self.pending = Some(Pending { lr, factor: clip_factor(grad_norm, self.optimizer().max_grad_norm) });
@@ -207,7 +215,10 @@ impl Trainer {
     /// If a collective fails.
     pub fn gather(&mut self, group: &dyn Group) -> Result<(), Error> {
         let ranks = self.ranks(group)?;
-        self.sharding.gather_all(&ranks)
+        let before = group.sent();
+        self.sharding.gather_all(&ranks)?;
+        self.gathered += (group.sent() - before).total();
+        Ok(())
     }
 
     /// Lets go of the weights that a rollout needed.
@@ -267,8 +278,13 @@ impl Trainer {
     /// # Errors
     /// If the weights are laid out for another world.
     pub(crate) fn ranks<'a>(&self, group: &'a dyn Group) -> Result<Ranks<'a>, Error> {
-        let (here, own) = (Place::in_group(group), self.place);
-        if self.stage.parallel.sharding != settings::Sharding::Replicate && here != own {
+        let (here, own) = (Seat::in_group(group), self.seat);
+        let fits = match self.stage.parallel.sharding {
+            settings::Sharding::Replicate => true,
+            settings::Sharding::Optimizer | settings::Sharding::Full => here.world == own.world,
+            settings::Sharding::Hybrid => here == own,
+        };
+        if !fits {
             return Err(Error::OtherWorld { here, own });
         }
         Ok(Ranks { group, deadline: self.deadline })
@@ -298,7 +314,7 @@ fn lay_out(
     mut weights: Params,
     model: &Qwen,
     stage: &Stage,
-    place: Place,
+    seat: Seat,
 ) -> Result<Box<dyn Sharding>, Error> {
     if stage.kind == StageKind::Vision {
         for (name, tensor) in distortion::fresh(model.config.vision.out_hidden) {
@@ -309,8 +325,9 @@ fn lay_out(
     let (kind, device) = (model.kind, model.device);
     Ok(match stage.parallel.sharding {
         settings::Sharding::Replicate => Box::new(Replicate::new(weights, trains, kind, device)?),
-        settings::Sharding::Optimizer => Box::new(Sliced::new(weights, trains, kind, device, place)?),
-        settings::Sharding::Full => Box::new(Full::new(&weights, trains, kind, device, place)?),
+        settings::Sharding::Optimizer => Box::new(Sliced::new(weights, trains, kind, device, seat.world)?),
+        settings::Sharding::Full => Box::new(Full::new(&weights, trains, kind, device, seat.world)?),
+        settings::Sharding::Hybrid => Box::new(Hybrid::new(&weights, trains, kind, device, seat)?),
     })
 }
 

@@ -141,15 +141,29 @@ impl Full {
         Ok(params)
     }
 
-    /// Takes in the oldest sum.
-    fn take_sum(&mut self, ranks: &Ranks<'_>) -> Result<(), Error> {
-        if let Some(Sum { block, part, work }) = self.sums.pop_front() {
-            work.wait(ranks.deadline)?;
-            if let Some(shard) = self.trained.get_mut(&block) {
-                let _ = shard.grad.g_add_(&part);
-            }
+    /// Takes in the oldest sum, if there is one.
+    pub(super) fn take_sum(&mut self, ranks: &Ranks<'_>) -> Result<bool, Error> {
+        let Some(Sum { block, part, work }) = self.sums.pop_front() else { return Ok(false) };
+        work.wait(ranks.deadline)?;
+        if let Some(shard) = self.trained.get_mut(&block) {
+            let _ = shard.grad.g_add_(&part);
         }
-        Ok(())
+        Ok(true)
+    }
+
+    /// This rank's slices of the gradient, of the blocks after `last_open` of which no sum is under way, the last
+    /// block first.
+    pub(super) fn summed(&self, last_open: Option<BlockId>) -> impl Iterator<Item = (BlockId, &Tensor)> {
+        let closed = self.trained.iter().rev().take_while(move |(id, _)| Some(**id) > last_open);
+        let under_way = |id: BlockId| self.sums.iter().any(|sum| sum.block == id);
+        closed.filter(move |(id, _)| !under_way(**id)).map(|(id, shard)| (*id, &shard.grad))
+    }
+
+    /// Gradient buffers of their own; whoever still writes to the old ones does no harm.
+    pub(super) fn renew_gradients(&mut self) {
+        for shard in self.trained.values_mut() {
+            shard.grad = shard.grad.zeros_like();
+        }
     }
 }
 
@@ -269,9 +283,7 @@ impl Sharding for Full {
         if let Some(&block) = self.used.last() {
             return Err(Error::NotReduced { block });
         }
-        while !self.sums.is_empty() {
-            self.take_sum(ranks)?;
-        }
+        while self.take_sum(ranks)? {}
         let own = self.trained.values().map(|shard| square_sum(&shard.grad)).sum();
         self.norm = ranks.sum(own, self.device)?.sqrt();
         Ok(())

@@ -2,6 +2,7 @@
 
 mod full;
 mod gather;
+mod hybrid;
 mod optimizer;
 mod piece;
 mod place;
@@ -17,10 +18,11 @@ use settings::Optimizer;
 use tch::Tensor;
 
 pub(crate) use full::Full;
+pub(crate) use hybrid::Hybrid;
 pub(crate) use optimizer::Sliced;
 pub(crate) use piece::{Piece, StateSource};
-pub use place::Place;
 pub(crate) use place::Ranks;
+pub use place::{Place, Seat};
 pub(crate) use replicate::Replicate;
 pub(crate) use weights::{Joined, Weights};
 
@@ -104,6 +106,11 @@ pub(crate) trait Sharding {
 
     /// Which part of the weights this rank owns, and of how many.
     fn part(&self) -> Place;
+
+    /// Whether no rank before this one owns the same part: of all copies, the first writes.
+    fn is_first_copy(&self) -> bool {
+        true
+    }
 
     /// The summed (or so far accumulated) gradient of a trained parameter, f32, in its own shape, where this rank
     /// holds all of it.
