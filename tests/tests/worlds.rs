@@ -54,7 +54,8 @@ impl Setting {
         let host = |(name, count): (&str, u32)| {
             (count > 0).then(|| format!("  - {{ name: {name}, workers: {count}, threads: 1 }}\n"))
         };
-        let hosts: String = [("a", workers.div_ceil(2)), ("b", workers / 2)].into_iter().filter_map(host).collect();
+        let hosts: String =
+            [("a", workers.div_ceil(2)), ("b", workers / 2)].into_iter().filter_map(host).collect();
         fs::write(&path, format!("launcher: local\nhosts:\n{hosts}")).unwrap();
         path
     }
@@ -81,7 +82,11 @@ impl Setting {
         let mut lines: Vec<Value> = stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         let last = lines.pop().unwrap();
         assert_eq!(lines.len(), steps as usize);
-        Outcome { weights: weights(&output), norms: lines.iter().map(|l| l["grad_norm"].as_f64().unwrap()).collect(), last }
+        Outcome {
+            weights: weights(&output),
+            norms: lines.iter().map(|l| l["grad_norm"].as_f64().unwrap()).collect(),
+            last,
+        }
     }
 
     /// Holds every world and sharding to one worker that holds everything.
@@ -101,7 +106,8 @@ impl Setting {
 
 fn weights(folder: &std::path::Path) -> BTreeMap<String, Vec<f32>> {
     let files = WeightFiles::open(folder).unwrap();
-    let floats = |bytes: &[u8]| bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
+    let floats =
+        |bytes: &[u8]| bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
     files.names().map(|name| (name.to_owned(), floats(files.tensor(name).unwrap().bytes))).collect()
 }
 
@@ -136,7 +142,14 @@ fn a_world_steps_as_the_tool_on_one_model_does() {
     let world = setting.update(2, "full", 2, 1.0);
     let [model, rollouts, output] = ["model", "rollouts.jsonl", "alone"].map(|name| setting.path(name));
     let files = ["update", "--model", text(&model), "--rollouts", text(&rollouts), "--output", text(&output)];
-    let sets = ["--set", "model.dtype=float32", "--set", "optimizer.lr=1e-3", "--set", "optimizer.schedule=constant"];
+    let sets = [
+        "--set",
+        "model.dtype=float32",
+        "--set",
+        "optimizer.lr=1e-3",
+        "--set",
+        "optimizer.schedule=constant",
+    ];
     let stdout = succeed("worker", &[files.as_slice(), &["--steps", "2"], &sets].concat());
     let alone: Value = serde_json::from_str(stdout.lines().last().unwrap()).unwrap();
     let keys = |line: &Value| line.as_object().unwrap().keys().cloned().collect::<Vec<_>>();

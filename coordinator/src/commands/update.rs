@@ -170,12 +170,7 @@ fn finish(ended: &Ended, output: &Path) -> Result<(), Failure> {
 
 fn report(line: &StepLine) -> Report {
     let metric = |name: &str| line.metrics.get(name).copied().unwrap_or_default();
-    Report {
-        loss: line.loss,
-        kl: metric("kl"),
-        grad_norm: line.grad_norm,
-        tokens: metric("tokens") as u64,
-    }
+    Report { loss: line.loss, kl: metric("kl"), grad_norm: line.grad_norm, tokens: metric("tokens") as u64 }
 }
 
 fn print(report: &impl Serialize) -> Result<(), Failure> {

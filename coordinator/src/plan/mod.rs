@@ -116,7 +116,14 @@ impl Planner {
     /// On the first thing that is wrong with them.
     pub fn load(run: &Run) -> Result<Self, PlanError> {
         let stages = load::stages(run)?;
-        Ok(Self { run: run.clone(), stages, position: Position::default(), asked: None, scored: None, recorded: None })
+        Ok(Self {
+            run: run.clone(),
+            stages,
+            position: Position::default(),
+            asked: None,
+            scored: None,
+            recorded: None,
+        })
     }
 
     /// A planner without data: every step of `run` trains on the same rollouts.

@@ -10,9 +10,9 @@ use proto::v1::{Completion, Counts, PolicyTarget, Sample, TrainItem};
 use serde::Deserialize;
 use settings::Stage;
 
+use super::share;
 use super::shares::sample_cost;
 use super::supervised::cursor_text;
-use super::share;
 use crate::engine::{Rank, UpdateWork};
 use crate::failure::Failure;
 
@@ -61,10 +61,7 @@ impl Recorded {
             recorded.add(line).map_err(wrong)?;
         }
         if recorded.samples.is_empty() {
-            return Err(Failure::input(format!(
-                "{}: holds no rollout, expected one a line",
-                path.display()
-            )));
+            return Err(Failure::input(format!("{}: holds no rollout, expected one a line", path.display())));
         }
         Ok(recorded)
     }

@@ -6,9 +6,7 @@ use tch::{Device, Tensor};
 
 use crate::native::{NativeGroup, Scatter};
 use crate::shim::{GroupHandle, Typed as _};
-use crate::{
-    Aborter, Error, Group, LocalGroup, Nodes, Operation, ReduceOp, Result, Sent, Store, Work,
-};
+use crate::{Aborter, Error, Group, LocalGroup, Nodes, Operation, ReduceOp, Result, Sent, Store, Work};
 
 /// Where a rank's connections bind: nowhere else on this host.
 #[derive(Clone, Debug, PartialEq, Eq)]

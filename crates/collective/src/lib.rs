@@ -26,6 +26,7 @@
 //! }
 //! ```
 
+mod buffer;
 mod check;
 mod error;
 mod gloo;
@@ -41,6 +42,7 @@ mod shim;
 mod store;
 mod work;
 
+pub use buffer::Buffer;
 pub use error::{Error, Operation, Result};
 pub use gloo::{Bind, GlooGroup};
 pub use group::{Aborter, Group, ReduceOp};

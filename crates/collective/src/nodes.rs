@@ -53,8 +53,7 @@ fn seats(nodes: &[u32]) -> Vec<Seat> {
     let mut seen: BTreeMap<u32, usize> = BTreeMap::new();
     let seat = |node: &u32| {
         let number = seen.entry(*node).or_default();
-        let seat =
-            Seat { set: first_set[node] + *number / places, sets, place: *number % places, places };
+        let seat = Seat { set: first_set[node] + *number / places, sets, place: *number % places, places };
         *number += 1;
         seat
     };

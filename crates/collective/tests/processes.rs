@@ -178,7 +178,10 @@ fn what_is_counted_as_sent_is_what_the_kernel_sends() {
         assert_eq!(kinds.map(|(sent, _)| sent.reduce_scatter), [0, 0, others * bytes]);
         for (counted, (sent, wire)) in kinds.into_iter().enumerate() {
             let beside = wire as f64 / sent.total() as f64 - 1.0;
-            assert!((-0.001..0.02).contains(&beside), "kind {counted} of {size}: {sent:?}, on the wire {wire}");
+            assert!(
+                (-0.001..0.02).contains(&beside),
+                "kind {counted} of {size}: {sent:?}, on the wire {wire}"
+            );
         }
     }
 }

@@ -29,11 +29,8 @@ const KEYS: &[Later] = &[
     later("slurm", None, "launcher local or external"),
 ];
 
-const WORDS: &[(&str, &[&str])] = &[
-    ("model.trainable", &["lora"]),
-    ("objective.reference", &["base"]),
-    ("launcher", &["ssh", "slurm"]),
-];
+const WORDS: &[(&str, &[&str])] =
+    &[("model.trainable", &["lora"]), ("objective.reference", &["base"]), ("launcher", &["ssh", "slurm"])];
 
 const fn later(key: &'static str, only: Option<&'static str>, expected: &'static str) -> Later {
     Later { key, only, expected }

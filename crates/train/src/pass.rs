@@ -66,7 +66,7 @@ impl Pass<'_> {
         };
         let mut links = self.model.vision_chain(&batch);
         links.push(distortion::link(&batch, self.model.config.vision.merge, device));
-        let chain = forward(links, &self.pixels(items), weights, self.stage.parallel.recompute)?;
+        let chain = forward(links, &self.pixels(items), weights, self.stage.parallel.recompute, &[])?;
         let output = chain.output.detach().set_requires_grad(true);
         let (loss, sums) = labels.loss(&output, &self.stage.supervised, self.counts.step.samples);
         loss.backward();
@@ -83,16 +83,15 @@ impl Pass<'_> {
             links.push(idle::distortion());
         } else {
             if !links.iter().flat_map(|link| &link.params).any(|name| weights.trains(name)) {
-                let _ = forward(links, &self.model.no_images(), weights, recompute)?;
+                let _ = forward(links, &self.model.no_images(), weights, recompute, &[])?;
                 links = Vec::new();
             }
             links.extend(idle::text(self.model));
         }
-        let chain = forward(links, &self.model.no_images(), weights, recompute)?;
+        let head = if alone { Vec::new() } else { vec![self.model.head_name().to_owned()] };
+        let chain = forward(links, &self.model.no_images(), weights, recompute, &head)?;
         if !alone {
-            let name = self.model.head_name().to_owned();
-            weights.announce(&[std::slice::from_ref(&name)])?;
-            let _ = weights.params(&[name])?;
+            let _ = chain.then(&head, weights)?;
         }
         let nothing = chain.output.zeros_like();
         chain.backward(&nothing, weights)?;
@@ -113,7 +112,7 @@ impl Pass<'_> {
         };
         if !links.iter().flat_map(|link| &link.params).any(|name| weights.trains(name)) {
             // A frozen tower sees the same for the policy and its reference.
-            input = forward(links, &input, weights, self.stage.parallel.recompute)?.output;
+            input = forward(links, &input, weights, self.stage.parallel.recompute, &[])?.output;
             links = Vec::new();
         }
         links.extend(self.model.text_chain(&packed));
@@ -126,11 +125,11 @@ impl Pass<'_> {
             let weight = params.get(self.model.head_name());
             head::logprobs(&hidden, weight, &targets.ids, chunk_rows(weight))
         });
-        let chain = forward(links, &input, weights, self.stage.parallel.recompute)?;
-        let hidden = chain.output.index_select(0, &targets.rows);
         let name = self.model.head_name().to_owned();
-        weights.announce(&[std::slice::from_ref(&name)])?;
-        let params = weights.params(std::slice::from_ref(&name))?;
+        let after = std::slice::from_ref(&name);
+        let chain = forward(links, &input, weights, self.stage.parallel.recompute, after)?;
+        let hidden = chain.output.index_select(0, &targets.rows);
+        let params = chain.then(after, weights)?;
         let head = params.get(&name);
         let predictions =
             Predictions { hidden: &hidden, head, targets: &targets.ids, rows: chunk_rows(head) };

@@ -17,9 +17,7 @@ use crate::microbatch::cut;
 use crate::norm::clip_factor;
 use crate::pass::{Counts, Pass};
 use crate::reference::Reference;
-use crate::sharding::{
-    Full, Hybrid, Joined, Place, Ranks, Replicate, Seat, Sharding, Sliced, Weights as _,
-};
+use crate::sharding::{Full, Hybrid, Joined, Place, Ranks, Replicate, Seat, Sharding, Sliced, Weights as _};
 
 /// A step whose gradients are reduced over all ranks and lie ready; nothing is applied.
 #[derive(Clone, Debug, PartialEq)]
@@ -91,7 +89,16 @@ impl Trainer {
         }
         let reference = Reference::of(stage, &weights, &model, |name| trains(stage, name));
         let sharding = lay_out(weights, &model, stage, seat)?;
-        Ok(Self { model, stage: stage.clone(), seat, sharding, reference, pending: None, deadline, gathered: 0 })
+        Ok(Self {
+            model,
+            stage: stage.clone(),
+            seat,
+            sharding,
+            reference,
+            pending: None,
+            deadline,
+            gathered: 0,
+        })
     }
 
     /// Begins a stage: fresh moments, and a reference policy that is its start. Without `weights` it goes on
@@ -310,12 +317,7 @@ impl std::fmt::Debug for Trainer {
 }
 
 /// Lays weights out as the stage's `parallel.sharding` says.
-fn lay_out(
-    mut weights: Params,
-    model: &Qwen,
-    stage: &Stage,
-    seat: Seat,
-) -> Result<Box<dyn Sharding>, Error> {
+fn lay_out(mut weights: Params, model: &Qwen, stage: &Stage, seat: Seat) -> Result<Box<dyn Sharding>, Error> {
     if stage.kind == StageKind::Vision {
         for (name, tensor) in distortion::fresh(model.config.vision.out_hidden) {
             weights.insert(name, tensor);

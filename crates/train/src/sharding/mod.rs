@@ -1,5 +1,6 @@
 //! How parameters lie over ranks. A strategy is a file here; the engine knows the trait alone.
 
+mod flat;
 mod full;
 mod gather;
 mod hybrid;
@@ -45,7 +46,7 @@ pub(crate) trait Sharding {
     fn has(&self, name: &str) -> bool;
 
     /// Says which parameters come next, a list a link: what is gathered for them starts to travel, and what was
-    /// gathered for others is let go.
+    /// gathered for others is let go: it is not read before [`Sharding::params`] has given it again.
     ///
     /// # Errors
     /// If a name is unknown, or the collective refuses.

@@ -43,9 +43,7 @@ impl Seat {
     pub fn in_group(group: &dyn Group) -> Self {
         let world = Place::in_group(group);
         match group.parts() {
-            Some(parts) => {
-                Self { world, within: Place::in_group(parts.within), copy: parts.across.rank() }
-            }
+            Some(parts) => Self { world, within: Place::in_group(parts.within), copy: parts.across.rank() },
             None => Self::from(world),
         }
     }

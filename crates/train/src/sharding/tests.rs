@@ -345,7 +345,11 @@ fn nodes_that_hold_copies_take_the_step_of_one_rank_and_agree() {
         let error = error(&start, &expected, weights);
         assert!(error <= 1e-4, "{error:e}");
         assert_eq!(*norm, ranks[0].1);
-        assert!((norm / norms[0] - 1.0).abs() <= 1e-6, "every parameter counts once: {norm} and {}", norms[0]);
+        assert!(
+            (norm / norms[0] - 1.0).abs() <= 1e-6,
+            "every parameter counts once: {norm} and {}",
+            norms[0]
+        );
         assert_eq!(part.of, 2);
         let copies: Vec<_> = ranks.iter().filter(|(_, _, other, _)| other == part).collect();
         assert!(copies.len() == 3 && copies.iter().all(|(_, _, _, other)| other == digest));
@@ -358,7 +362,8 @@ fn of_several_copies_the_first_node_writes_state_and_export() {
     let source = tempfile::tempdir().expect("temporary folder");
     std::fs::write(source.path().join("config.json"), r#"{"dtype":"float32"}"#).expect("writable");
     let (state, export) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
-    let (plan, from) = (Plan::of(StageKind::Sft, answers).sharded(Sharding::Hybrid), source.path().to_owned());
+    let (plan, from) =
+        (Plan::of(StageKind::Sft, answers).sharded(Sharding::Hybrid), source.path().to_owned());
     let (to, out) = (state.path().to_owned(), export.path().to_owned());
     let wrote = on_nodes(&NODES, move |group| {
         let mut trainer = plan.trainer(group);
@@ -368,7 +373,8 @@ fn of_several_copies_the_first_node_writes_state_and_export() {
     });
     let part = |n: usize| Some(format!("training_state-0000{n}-of-00002.safetensors"));
     // Rank 1 and rank 4 are node 0.
-    let expected = [(None, false), (part(1), true), (None, false), (None, false), (part(2), false), (None, false)];
+    let expected =
+        [(None, false), (part(1), true), (None, false), (None, false), (part(2), false), (None, false)];
     assert_eq!(wrote, expected);
     assert_eq!(std::fs::read_dir(state.path()).expect("a folder").count(), 2);
 }
