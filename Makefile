@@ -12,7 +12,7 @@ BIN := $(CARGO_TARGET_DIR)/release
 DATA := runs/quickstart-data
 PYTHON := $(CACHE)/venv/bin/python3
 
-.PHONY: help setup build quickstart warmstart dataset test lint bench bench-rollout bench-preprocess bench-step bench-memory check-memory check-nccl fuzz clean
+.PHONY: help setup build quickstart warmstart dataset test lint bench bench-rollout bench-preprocess bench-step bench-memory bench-shard bench-link check-memory check-nccl fuzz clean
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
 
@@ -84,6 +84,16 @@ bench-step: build setup-test
 ## make bench-memory      135 M parameters train by LoRA and in full over two workers within 12 GiB
 bench-memory: build setup-test
 	$(PYTHON) tests/python/bench_memory.py $(BIN) --cache $(CACHE)
+
+## make bench-shard       the update under each sharding on two workers and on four, bytes sent against theory, memory
+bench-shard: build setup-test
+	$(PYTHON) tests/python/bench_world.py $(BIN) --cache $(CACHE)/bench-models
+	$(PYTHON) tests/python/bench_world.py $(BIN) --cache $(CACHE)/bench-models --workers 4 --nodes 2 --runs 1
+
+## make bench-link        the update over links of 100 Mbit/s, against its compute and its communication (root)
+bench-link: build setup-test
+	$(PYTHON) tests/python/bench_world.py $(BIN) --cache $(CACHE)/bench-models --rate 100mbit --shardings replicate optimizer full
+	$(PYTHON) tests/python/bench_world.py $(BIN) --cache $(CACHE)/bench-models --rate 100mbit --shardings replicate optimizer full --samples 2 --responses 2
 
 ## make clean        remove what builds and runs have made (not the Python environment)
 clean:

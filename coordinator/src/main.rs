@@ -4,7 +4,7 @@ use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use coordinator::commands::{dataset, evaluate, rewards, status, train};
+use coordinator::commands::{dataset, evaluate, rewards, status, train, update};
 use coordinator::tell;
 use tracing_subscriber::EnvFilter;
 
@@ -33,6 +33,8 @@ enum Command {
     Dataset(dataset::Args),
     /// What a run is doing.
     Status(status::Args),
+    /// Optimizer steps from recorded rollouts, over a world of workers.
+    Update(Box<update::Args>),
 }
 
 fn main() -> ExitCode {
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
         (Some(Command::Evaluate(args)), _) => evaluate::run(args),
         (Some(Command::Dataset(args)), _) => dataset::run(args),
         (Some(Command::Status(args)), _) => status::run(args),
+        (Some(Command::Update(args)), _) => update::run(*args),
         (None, Some(args)) => train::run(args),
         (None, None) => Err(coordinator::failure::Failure::input(
             "nothing to do: give --nodes HOSTS.yaml to train, or a subcommand (coordinator --help lists them)",

@@ -26,7 +26,7 @@ fn main() {
         .define("_GLIBCXX_USE_CXX11_ABI", "1")
         .include(torch.join("include"))
         .include(torch.join("include/torch/csrc/api/include"))
-        .files(["cpp/store.cpp", "cpp/group.cpp", "cpp/gloo.cpp", "cpp/sockets.cpp"]);
+        .files(["cpp/store.cpp", "cpp/group.cpp", "cpp/gloo.cpp", "cpp/sockets.cpp", "cpp/storage.cpp"]);
     if gloo != Path::new("/usr/include") {
         shim.include(&gloo);
     }

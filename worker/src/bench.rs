@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use checkpoint::weights::WeightFiles;
 use model::{Config, Params, Processor, Qwen};
-use proto::v1::{BeginStage, StageReady, TrainItem};
-use settings::{Dtype, Stage};
+use proto::v1::{BeginStage, FormEpoch, StageReady, TrainItem};
+use settings::{Dtype, Sharding, Stage};
 use tch::{Device, Kind};
-use train::{Counts, Error, Item, Place, Prepared, Trainer};
+use train::{Counts, Error, Item, Place, Prepared, Seat, Trainer};
 
 use crate::adapters;
+use crate::heap;
 use crate::inputs::Inputs;
 use crate::progress::Progress;
 use crate::world::World;
@@ -63,6 +64,15 @@ impl Bench {
         Self { source: run.model.path.clone(), run, device, world, progress, stage: None, model: None }
     }
 
+    /// Joins an epoch's group, with groups within and across nodes where a stage is sharded by them.
+    ///
+    /// # Errors
+    /// If the store cannot be reached or a peer does not come in time.
+    pub fn form(&mut self, epoch: u64, order: &FormEpoch) -> Result<(), Stopped> {
+        let by_node = self.run.stages.iter().any(|stage| stage.parallel.sharding == Sharding::Hybrid);
+        self.world.form(epoch, order, by_node).map_err(Stopped::Collective)
+    }
+
     /// Loads weights where the order names some, and begins the stage with a fresh optimizer.
     ///
     /// # Errors
@@ -89,6 +99,7 @@ impl Bench {
             }
         }
         self.stage = Some(stage);
+        heap::settle();
         let trainer = self.trainer()?;
         Ok(StageReady { stage: order.stage, digest: trainer.digest(), part: Some(part(trainer)) })
     }
@@ -112,9 +123,9 @@ impl Bench {
                 model.kind
             );
         }
-        let place = Place::in_group(self.world.group().map_err(Stopped::Work)?);
+        let seat = Seat::in_group(self.world.group().map_err(Stopped::Work)?);
         let seed = self.run.run.seed;
-        let trainer = Trainer::seeded(seed, place, model, weights, stage, 0, self.deadline())?;
+        let trainer = Trainer::seeded(seed, seat, model, weights, stage, 0, self.deadline())?;
         Ok((Inputs::new(processor, &stage.data), trainer))
     }
 

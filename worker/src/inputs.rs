@@ -47,7 +47,7 @@ impl Draft {
                     advantage: c.advantage,
                     old_logprobs: c.old_logprobs,
                     rollout_logprobs: c.rollout_logprobs,
-                    reference_logprobs: Vec::new(),
+                    reference_logprobs: c.ref_logprobs,
                 });
                 Item::Policy { pixels: pixels(&pictures, model), prompt, completions: completions.collect() }
             }

@@ -35,6 +35,8 @@ pub struct Identity {
     pub address: String,
     /// Compute threads; 0: libtorch's own choice.
     pub threads: usize,
+    /// The node that it runs on.
+    pub host: String,
 }
 
 /// Where messages are in the run: what every one of them carries.
@@ -70,7 +72,7 @@ pub async fn run(identity: Identity, coordinator: &str, device: tch::Device) -> 
     let joining = Stamp { rank: identity.rank, incarnation: 0, epoch: 0, term: 0 };
     let join = Join {
         version: proto::VERSION.into(),
-        host: hostname(),
+        host: identity.host.clone(),
         process: std::process::id(),
         device: identity.device.clone(),
     };
@@ -195,7 +197,9 @@ async fn send(reports: &mpsc::Sender<WorkerMessage>, message: WorkerMessage) -> 
     reports.send(message).await.map_err(|_| Failure::retry("the session with the coordinator is closed"))
 }
 
-fn hostname() -> String {
+/// The machine's name.
+#[must_use]
+pub fn hostname() -> String {
     std::fs::read_to_string("/proc/sys/kernel/hostname")
         .map_or_else(|_| "unknown".into(), |s| s.trim().to_string())
 }

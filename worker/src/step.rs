@@ -7,6 +7,7 @@ use settings::StageKind;
 
 use crate::bench::{Bench, Stopped, part};
 use crate::draw::{draw, judge};
+use crate::heap;
 
 /// Samples → pictures and prompts → K responses each.
 ///
@@ -29,13 +30,14 @@ pub fn update(bench: &mut Bench, order: Update) -> Result<StepReady, Stopped> {
     let counts = bench.counts(order.counts)?;
     let items = bench.items(order.items)?;
     let prepared = bench.prepare(&items, counts, order.lr)?;
+    let peak = heap::peak_bytes().map(|bytes| ("max_peak_bytes".to_owned(), bytes as f64));
     Ok(StepReady {
         step: order.step,
         attempt: order.attempt,
         loss: prepared.loss,
         grad_norm: prepared.grad_norm,
         finite: prepared.finite,
-        metrics: prepared.metrics.into_iter().collect(),
+        metrics: prepared.metrics.into_iter().chain(peak).collect(),
     })
 }
 

@@ -79,7 +79,7 @@ fn carry_out(
         }
         Order::FormEpoch(order) => {
             bench.progress.enter("forming");
-            bench.world.form(epoch, &order).map_err(Stopped::Collective)?;
+            bench.form(epoch, &order)?;
             Some(Report::Formed(Formed {}))
         }
         Order::BeginStage(order) => {
@@ -121,8 +121,7 @@ fn write_checkpoint(bench: &mut Bench, order: &WriteCheckpoint) -> Result<Checkp
     let folder = Path::new(&order.folder);
     let mut files = bench.export(folder)?;
     if order.optimizer {
-        let (name, digest) = bench.trainer()?.save_state(folder)?;
-        files.insert(name, digest);
+        files.extend(bench.trainer()?.save_state(folder)?);
     }
     let digests = files.into_iter().map(|(name, file)| (name, file.sha256)).collect();
     Ok(CheckpointWritten { step: order.step, digests })

@@ -33,11 +33,11 @@ impl World {
         Ok(bound.to_string())
     }
 
-    /// Joins the epoch's group, leaving the last one.
+    /// Joins the epoch's group, leaving the last one; with `by_node` also groups within and across nodes.
     ///
     /// # Errors
     /// If the store cannot be reached or a peer does not come in time.
-    pub fn form(&mut self, epoch: u64, order: &FormEpoch) -> Result<(), String> {
+    pub fn form(&mut self, epoch: u64, order: &FormEpoch, by_node: bool) -> Result<(), String> {
         self.leave();
         let timeout = Duration::from_secs(u64::from(order.timeout_s));
         if self.store.is_none() {
@@ -48,12 +48,12 @@ impl World {
         }
         let store = self.store.as_ref().ok_or("no store")?;
         let (rank, world) = (order.group_rank as usize, order.world_size as usize);
+        let nodes = (by_node && order.nodes.len() == world).then_some(order.nodes.as_slice());
         let group = match self.device {
-            Device::Cuda(device) => nccl(store, epoch, rank, world, device, timeout)?,
+            Device::Cuda(device) => nccl(store, epoch, (rank, world), nodes, device, timeout)?,
             _ => {
                 let bind = Bind::Host(self.address.clone());
-                let group = GlooGroup::form(store, epoch, rank, world, &bind, timeout);
-                Box::new(group.map_err(|e| e.to_string())?)
+                gloo(store, epoch, (rank, world), nodes, &bind, timeout).map_err(|e| e.to_string())?
             }
         };
         self.group = Some(group);
@@ -76,25 +76,45 @@ impl World {
     }
 }
 
+fn gloo(
+    store: &Store,
+    epoch: u64,
+    (rank, world): (usize, usize),
+    nodes: Option<&[u32]>,
+    bind: &Bind,
+    timeout: Duration,
+) -> collective::Result<Box<dyn Group>> {
+    Ok(match nodes {
+        Some(nodes) => Box::new(GlooGroup::form_over_nodes(store, epoch, rank, nodes, bind, timeout)?),
+        None => Box::new(GlooGroup::form(store, epoch, rank, world, bind, timeout)?),
+    })
+}
+
 #[cfg(feature = "nccl")]
 fn nccl(
     store: &Store,
     epoch: u64,
-    rank: usize,
-    world: usize,
+    (rank, world): (usize, usize),
+    nodes: Option<&[u32]>,
     device: usize,
     timeout: Duration,
 ) -> Result<Box<dyn Group>, String> {
-    let group = collective::NcclGroup::form(store, epoch, rank, world, device, timeout);
-    Ok(Box::new(group.map_err(|e| e.to_string())?))
+    use collective::NcclGroup;
+    let group: collective::Result<Box<dyn Group>> = match nodes {
+        Some(nodes) => NcclGroup::form_over_nodes(store, epoch, rank, nodes, device, timeout)
+            .map(|group| Box::new(group) as Box<dyn Group>),
+        None => NcclGroup::form(store, epoch, rank, world, device, timeout)
+            .map(|group| Box::new(group) as Box<dyn Group>),
+    };
+    group.map_err(|e| e.to_string())
 }
 
 #[cfg(not(feature = "nccl"))]
 fn nccl(
     _: &Store,
     _: u64,
-    _: usize,
-    world: usize,
+    (_, world): (usize, usize),
+    _: Option<&[u32]>,
     device: usize,
     _: Duration,
 ) -> Result<Box<dyn Group>, String> {

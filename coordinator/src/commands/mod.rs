@@ -5,3 +5,4 @@ pub mod evaluate;
 pub mod rewards;
 pub mod status;
 pub mod train;
+pub mod update;

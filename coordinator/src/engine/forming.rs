@@ -26,15 +26,31 @@ impl Engine {
         if !matches!(self.state, State::Forming { .. }) || self.world.first() != Some(&rank) {
             return;
         }
+        let nodes = self.nodes();
         for (group_rank, rank) in self.world.iter().enumerate() {
             let order = FormEpoch {
                 world_size: self.world.len() as u32,
                 group_rank: group_rank as u32,
                 store_address: store_address.to_owned(),
                 timeout_s: self.spec.forming.as_secs().max(1) as u32,
+                nodes: nodes.clone(),
             };
             self.send(*rank, Order::FormEpoch(order), out);
         }
+    }
+
+    /// The node of every rank of the world, in order: a number a host name, in the order of first ranks.
+    fn nodes(&self) -> Vec<u32> {
+        let mut known: Vec<&str> = Vec::new();
+        let mut node = |rank: &Rank| {
+            let host = self.members.live(*rank).map_or("", |member| member.host.as_str());
+            let number = known.iter().position(|name| *name == host).unwrap_or(known.len());
+            if number == known.len() {
+                known.push(host);
+            }
+            number as u32
+        };
+        self.world.iter().map(&mut node).collect()
     }
 
     pub(super) fn on_formed(&mut self, now: Duration, rank: Rank, out: &mut Vec<Command>) {

@@ -69,6 +69,7 @@ impl WorkerSpec {
             ("--device", self.device.clone()),
             ("--threads", self.threads.to_string()),
             ("--address", self.address.clone()),
+            ("--host", self.host.clone()),
         ];
         pairs.into_iter().flat_map(|(flag, value)| [flag.to_string(), value]).collect()
     }

@@ -5,6 +5,7 @@
 mod evaluation;
 mod load;
 mod policy;
+mod recorded;
 mod shares;
 mod supervised;
 #[cfg(test)]
@@ -18,6 +19,7 @@ use settings::{Run, Stage, StageKind};
 
 pub use evaluation::ScoredEvaluation;
 pub use policy::ScoredRollouts;
+pub use recorded::Recorded;
 
 use crate::engine::{Plan, Rank};
 use shares::{share, wire_sample};
@@ -91,6 +93,8 @@ pub struct Planner {
     asked: Option<policy::Asked>,
     /// The last scored items, for further iterations on the same rollouts.
     scored: Option<policy::ScoredItems>,
+    /// What every step trains on, instead of data.
+    recorded: Option<Recorded>,
 }
 
 /// Where the run stands in a stage's data.
@@ -112,7 +116,22 @@ impl Planner {
     /// On the first thing that is wrong with them.
     pub fn load(run: &Run) -> Result<Self, PlanError> {
         let stages = load::stages(run)?;
-        Ok(Self { run: run.clone(), stages, position: Position::default(), asked: None, scored: None })
+        Ok(Self {
+            run: run.clone(),
+            stages,
+            position: Position::default(),
+            asked: None,
+            scored: None,
+            recorded: None,
+        })
+    }
+
+    /// A planner without data: every step of `run` trains on the same rollouts.
+    #[must_use]
+    pub fn recorded(run: &Run, rollouts: Recorded) -> Self {
+        let position = Position::default();
+        let recorded = Some(rollouts);
+        Self { run: run.clone(), stages: Vec::new(), position, asked: None, scored: None, recorded }
     }
 
     /// What step `number` (1 is the first) of a stage does, shared out to `world`. Asked again for the same
@@ -122,6 +141,9 @@ impl Planner {
     /// If the stage is not one of the recipe's, or a label does not tell what it needs.
     pub fn plan(&mut self, stage: usize, number: u64, world: &[Rank]) -> Result<Plan, PlanError> {
         let settings = self.stage(stage)?.clone();
+        if let Some(recorded) = &self.recorded {
+            return Ok(Plan::Update(recorded.update(&settings, number, world)));
+        }
         let iterations = u64::from(settings.objective.iterations.max(1));
         let iteration = if settings.kind == StageKind::Prpo { (number - 1) % iterations } else { 0 };
         if iteration > 0

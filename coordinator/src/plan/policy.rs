@@ -236,6 +236,7 @@ fn item(sample: &Sample, responses: &[Response], advantages: &[f64], stage: &Sta
         advantage: *advantage,
         old_logprobs: logprobs(r, several),
         rollout_logprobs: logprobs(r, !several),
+        ref_logprobs: Vec::new(),
     });
     let target = PolicyTarget { completions: completions.collect() };
     TrainItem { sample: Some(sample.clone()), target: Some(Target::Policy(target)) }

@@ -135,7 +135,9 @@ mod tests {
             verified(folder.path(), &of("a", "00")).expect_err("differs").contains("its writer reports 00")
         );
         assert!(verified(folder.path(), &of("b", abc)).is_err());
-        assert!(verified(folder.path(), &of("../a", abc)).expect_err("outside").contains("within the checkpoint"));
+        assert!(
+            verified(folder.path(), &of("../a", abc)).expect_err("outside").contains("within the checkpoint")
+        );
         assert!(verified(folder.path(), &BTreeMap::new()).is_err());
     }
 }

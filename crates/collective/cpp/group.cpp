@@ -147,6 +147,10 @@ extern "C" void collective_line_cut(std::shared_ptr<Line>* line) {
   (*line)->cut();
 }
 
+extern "C" int64_t collective_line_sent(std::shared_ptr<Line>* line) {
+  return (*line)->sent();
+}
+
 extern "C" void collective_line_free(std::shared_ptr<Line>* line) {
   delete line;
 }

@@ -21,6 +21,8 @@ constexpr std::chrono::milliseconds kOperationLimit = std::chrono::hours(1);
 struct Line {
   virtual ~Line() = default;
   virtual void cut() noexcept = 0;
+  // Bytes that the kernel sent to the peers, repetitions left out; -1 where it does not say.
+  virtual int64_t sent() const noexcept { return -1; }
 };
 
 struct Store {

@@ -1,10 +1,12 @@
 #include "sockets.hpp"
 
+#include <cstddef>
 #include <cstdlib>
 #include <cstring>
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <linux/tcp.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -89,6 +91,18 @@ Sockets::Sockets(const std::set<ino_t>& before, const std::set<std::string>& loc
 
 Sockets::~Sockets() {
   for (const int fd : duplicates_) close(fd);
+}
+
+int64_t Sockets::sent() const noexcept {
+  int64_t total = 0;
+  for (const int fd : duplicates_) {
+    tcp_info info{};
+    socklen_t size = sizeof(info);
+    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) != 0) return -1;
+    if (size < offsetof(tcp_info, tcpi_bytes_retrans) + sizeof(info.tcpi_bytes_retrans)) return -1;
+    total += static_cast<int64_t>(info.tcpi_bytes_sent - info.tcpi_bytes_retrans);
+  }
+  return total;
 }
 
 void Sockets::cut() noexcept {

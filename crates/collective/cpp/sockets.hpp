@@ -27,6 +27,7 @@ class Sockets final : public Line {
 
   size_t count() const { return duplicates_.size(); }
   void cut() noexcept override;
+  int64_t sent() const noexcept override;
 
  private:
   std::vector<int> duplicates_;

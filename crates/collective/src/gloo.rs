@@ -6,7 +6,7 @@ use tch::{Device, Tensor};
 
 use crate::native::{NativeGroup, Scatter};
 use crate::shim::{GroupHandle, Typed as _};
-use crate::{Aborter, Error, Group, LocalGroup, Operation, ReduceOp, Result, Store, Work};
+use crate::{Aborter, Error, Group, LocalGroup, Nodes, Operation, ReduceOp, Result, Sent, Store, Work};
 
 /// Where a rank's connections bind: nowhere else on this host.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,13 +45,40 @@ impl GlooGroup {
         bind: &Bind,
         timeout: Duration,
     ) -> Result<Self> {
+        Self::form_at(store, &format!("epoch/{epoch}"), rank, world, bind, timeout)
+    }
+
+    /// [`GlooGroup::form`] with groups within and across nodes, on the same store; `nodes` names every rank's node.
+    ///
+    /// # Errors
+    /// As [`GlooGroup::form`].
+    pub fn form_over_nodes(
+        store: &Store,
+        epoch: u64,
+        rank: usize,
+        nodes: &[u32],
+        bind: &Bind,
+        timeout: Duration,
+    ) -> Result<Nodes<Self>> {
+        Nodes::form(rank, nodes, |part, rank, world| {
+            Self::form_at(store, &format!("epoch/{epoch}{part}"), rank, world, bind, timeout)
+        })
+    }
+
+    fn form_at(
+        store: &Store,
+        prefix: &str,
+        rank: usize,
+        world: usize,
+        bind: &Bind,
+        timeout: Duration,
+    ) -> Result<Self> {
         let (small_rank, small_world) = place(rank, world)?;
         if world == 1 {
             return Ok(Self(Ranks::One(LocalGroup::alone())));
         }
         let start = Instant::now();
-        let prefix = format!("epoch/{epoch}");
-        let group = GroupHandle::form_gloo(store.handle(), &prefix, (small_rank, small_world), bind, timeout)
+        let group = GroupHandle::form_gloo(store.handle(), prefix, (small_rank, small_world), bind, timeout)
             .typed(|| Error::Timeout { operation: Operation::Form, waited: start.elapsed() })?;
         Ok(Self(Ranks::Many(NativeGroup::new(group, rank, world, Device::Cpu, Scatter::AllToAll))))
     }
@@ -106,6 +133,14 @@ impl Group for GlooGroup {
 
     fn barrier(&self) -> Result<Work> {
         self.group().barrier()
+    }
+
+    fn sent(&self) -> Sent {
+        self.group().sent()
+    }
+
+    fn wire_bytes(&self) -> Option<u64> {
+        self.group().wire_bytes()
     }
 
     fn aborter(&self) -> Aborter {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tch::Tensor;
 
-use crate::{Result, Work};
+use crate::{Parts, Result, Sent, Work};
 
 /// How values of the ranks become one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +69,20 @@ pub trait Group {
     /// # Errors
     /// See [`Group`].
     fn barrier(&self) -> Result<Work>;
+
+    /// What this rank has sent so far.
+    fn sent(&self) -> Sent;
+
+    /// Bytes that the kernel has sent to the peers, with what the transport adds of its own; none where it does not
+    /// say.
+    fn wire_bytes(&self) -> Option<u64> {
+        None
+    }
+
+    /// The groups within and across nodes, where this one was formed over nodes.
+    fn parts(&self) -> Option<Parts<'_>> {
+        None
+    }
 
     /// A handle with which any thread can abort this group's operations.
     fn aborter(&self) -> Aborter;

@@ -1,9 +1,9 @@
 //! Collective operations between the workers of a run.
 //!
-//! One trait, [`Group`], with three implementations: [`GlooGroup`] over libtorch's c10d between processes on
+//! One trait, [`Group`], with three transports: [`GlooGroup`] over libtorch's c10d between processes on
 //! CPU, `NcclGroup` (cargo feature `nccl`) between GPUs, and [`LocalGroup`] between threads of one process,
 //! for tests. Every operation returns a [`Work`] at once, so that communication overlaps computation, and
-//! [`Work::wait`] has a deadline. What ends a group early is typed: [`Error`].
+//! [`Work::wait`] has a deadline. [`Nodes`] puts a world together with its parts on nodes. What ends a group early is typed: [`Error`].
 //!
 //! A group lives for one epoch. When an operation fails, the group is of no more use: shut it down and form
 //! the next epoch's group on the same [`Store`]. The tensor thread owns the group; any thread may stop a wait
@@ -26,6 +26,7 @@
 //! }
 //! ```
 
+mod buffer;
 mod check;
 mod error;
 mod gloo;
@@ -34,16 +35,21 @@ mod local;
 mod native;
 #[cfg(feature = "nccl")]
 mod nccl;
+mod nodes;
 mod reduce;
+mod sent;
 mod shim;
 mod store;
 mod work;
 
+pub use buffer::Buffer;
 pub use error::{Error, Operation, Result};
 pub use gloo::{Bind, GlooGroup};
 pub use group::{Aborter, Group, ReduceOp};
 pub use local::LocalGroup;
 #[cfg(feature = "nccl")]
 pub use nccl::NcclGroup;
+pub use nodes::{Nodes, Parts};
+pub use sent::Sent;
 pub use store::Store;
 pub use work::Work;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use tch::{Kind, Tensor};
 
+use crate::sent::{Meter, Sent};
 use crate::{Aborter, Error, Group, Operation, ReduceOp, Result, Work, check, reduce};
 
 /// One rank of a group whose ranks are threads of this process. Send each rank to its thread.
@@ -20,6 +21,7 @@ pub struct LocalGroup {
     hub: Arc<Hub>,
     /// Number of operations that this rank has started.
     started: Cell<u64>,
+    meter: Meter,
 }
 
 /// What the ranks share.
@@ -59,6 +61,13 @@ struct Call {
 struct Contribution {
     output: Option<Tensor>,
     input: Option<Tensor>,
+}
+
+impl Contribution {
+    /// What this rank puts in or, of a reduce-scatter, takes out.
+    fn part(&self, operation: Operation) -> Option<&Tensor> {
+        if operation == Operation::AllGather { self.input.as_ref() } else { self.output.as_ref() }
+    }
 }
 
 impl fmt::Debug for Hub {
@@ -109,13 +118,17 @@ impl LocalGroup {
     #[must_use]
     pub fn world(world: usize) -> Vec<Self> {
         let hub = Hub::new(world);
-        (0..world).map(|rank| Self { rank, hub: Arc::clone(&hub), started: Cell::new(0) }).collect()
+        (0..world).map(|rank| Self::at(rank, Arc::clone(&hub))).collect()
     }
 
     /// The one rank of a world of one.
     #[must_use]
     pub fn alone() -> Self {
-        Self { rank: 0, hub: Hub::new(1), started: Cell::new(0) }
+        Self::at(0, Hub::new(1))
+    }
+
+    fn at(rank: usize, hub: Arc<Hub>) -> Self {
+        Self { rank, meter: Meter::new(hub.world), hub, started: Cell::new(0) }
     }
 
     fn start(&self, call: Call, contribution: Contribution) -> Result<Work> {
@@ -128,6 +141,9 @@ impl LocalGroup {
         }
         let number = self.started.get();
         self.started.set(number + 1);
+        if let Some(tensor) = contribution.part(call.operation) {
+            self.meter.note(call.operation, tensor);
+        }
         let operation = call.operation;
         let world = self.hub.world;
         let round = state.rounds.entry(number).or_insert_with(|| Round {
@@ -289,6 +305,10 @@ impl Group for LocalGroup {
     fn barrier(&self) -> Result<Work> {
         let call = Call { operation: Operation::Barrier, op: None, root: 0, kind: None, values: 0 };
         self.start(call, Contribution { output: None, input: None })
+    }
+
+    fn sent(&self) -> Sent {
+        self.meter.sent()
     }
 
     fn aborter(&self) -> Aborter {

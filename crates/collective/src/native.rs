@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use tch::{Device, Tensor};
 
+use crate::sent::{Meter, Sent};
 use crate::shim::{Call, Failure, GroupHandle, LineHandle, WorkHandle};
 use crate::{Aborter, Error, Operation, ReduceOp, Result, Work, check, reduce};
 
@@ -129,6 +130,7 @@ pub(crate) struct NativeGroup {
     line: Arc<LineHandle>,
     fate: Arc<Fate>,
     graveyard: Graveyard,
+    meter: Meter,
 }
 
 impl NativeGroup {
@@ -148,9 +150,11 @@ impl NativeGroup {
             group: RefCell::new(Some(group)),
             fate: Arc::default(),
             graveyard: Graveyard::default(),
+            meter: Meter::new(world),
         }
     }
 
+    /// Starts `call` with the `tensors` that it uses; the first is what the operation is measured by.
     fn start(&self, operation: Operation, call: Call<'_>, tensors: Vec<Tensor>, then: Then) -> Result<Work> {
         self.fate.usable()?;
         self.graveyard.borrow_mut().retain(|running| !running.work.is_completed());
@@ -158,6 +162,9 @@ impl NativeGroup {
         let group = group.as_ref().ok_or(Error::Closed)?;
         let work =
             group.start(call).map_err(|failure| self.fate.explain(failure, operation, Duration::ZERO))?;
+        if let Some(part) = tensors.first() {
+            self.meter.note(operation, part);
+        }
         Ok(Work::native(Pending {
             operation,
             running: Some(Running { work, tensors }),
@@ -197,7 +204,7 @@ impl crate::Group for NativeGroup {
         if input.numel() == 0 {
             return self.fate.usable().map(|()| Work::done());
         }
-        let tensors = vec![output.shallow_clone(), input.shallow_clone()];
+        let tensors = vec![input.shallow_clone(), output.shallow_clone()];
         self.start(operation, Call::AllGather { output: &output, input: &input }, tensors, Then::Nothing)
     }
 
@@ -217,7 +224,7 @@ impl crate::Group for NativeGroup {
             Scatter::AllToAll => {
                 let received = input.f_empty_like()?;
                 let parts = received.f_chunk(self.world as i64, 0)?;
-                let tensors = vec![received.shallow_clone(), input.shallow_clone()];
+                let tensors = vec![output.shallow_clone(), received.shallow_clone(), input.shallow_clone()];
                 let call = Call::AllToAll { output: &received, input: &input };
                 self.start(operation, call, tensors, Then::Reduce { parts, output, op })
             }
@@ -236,6 +243,14 @@ impl crate::Group for NativeGroup {
 
     fn barrier(&self) -> Result<Work> {
         self.start(Operation::Barrier, Call::Barrier, Vec::new(), Then::Nothing)
+    }
+
+    fn sent(&self) -> Sent {
+        self.meter.sent()
+    }
+
+    fn wire_bytes(&self) -> Option<u64> {
+        self.line.sent()
     }
 
     fn aborter(&self) -> Aborter {

@@ -7,7 +7,7 @@ use tch::{Device, Tensor};
 use crate::gloo::place;
 use crate::native::{NativeGroup, Scatter};
 use crate::shim::{GroupHandle, Typed as _};
-use crate::{Aborter, Error, Group, Operation, ReduceOp, Result, Store, Work};
+use crate::{Aborter, Error, Group, Nodes, Operation, ReduceOp, Result, Sent, Store, Work};
 
 /// A group over libtorch's NCCL. Waits block the thread until the GPU is through with the operation.
 ///
@@ -28,12 +28,39 @@ impl NcclGroup {
         device: usize,
         timeout: Duration,
     ) -> Result<Self> {
+        Self::form_at(store, &format!("epoch/{epoch}/nccl"), rank, world, device, timeout)
+    }
+
+    /// [`NcclGroup::form`] with groups within and across nodes; `nodes` names every rank's node.
+    ///
+    /// # Errors
+    /// As [`NcclGroup::form`].
+    pub fn form_over_nodes(
+        store: &Store,
+        epoch: u64,
+        rank: usize,
+        nodes: &[u32],
+        device: usize,
+        timeout: Duration,
+    ) -> Result<Nodes<Self>> {
+        Nodes::form(rank, nodes, |part, rank, world| {
+            Self::form_at(store, &format!("epoch/{epoch}/nccl{part}"), rank, world, device, timeout)
+        })
+    }
+
+    fn form_at(
+        store: &Store,
+        prefix: &str,
+        rank: usize,
+        world: usize,
+        device: usize,
+        timeout: Duration,
+    ) -> Result<Self> {
         let ranks = place(rank, world)?;
         let number = i32::try_from(device)
             .map_err(|_| Error::Unsupported { what: format!("there is no GPU of number {device}") })?;
         let start = Instant::now();
-        let prefix = format!("epoch/{epoch}/nccl");
-        let group = GroupHandle::form_nccl(store.handle(), &prefix, ranks, number, timeout)
+        let group = GroupHandle::form_nccl(store.handle(), prefix, ranks, number, timeout)
             .typed(|| Error::Timeout { operation: Operation::Form, waited: start.elapsed() })?;
         Ok(Self(NativeGroup::new(group, rank, world, Device::Cuda(device), Scatter::Own)))
     }
@@ -66,6 +93,10 @@ impl Group for NcclGroup {
 
     fn barrier(&self) -> Result<Work> {
         self.0.barrier()
+    }
+
+    fn sent(&self) -> Sent {
+        self.0.sent()
     }
 
     fn aborter(&self) -> Aborter {

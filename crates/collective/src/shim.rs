@@ -76,7 +76,10 @@ unsafe extern "C" {
     fn collective_work_is_completed(work: *mut RawWork) -> bool;
     fn collective_work_free(work: *mut RawWork);
     fn collective_line_cut(line: *mut RawLine);
+    fn collective_line_sent(line: *mut RawLine) -> i64;
     fn collective_line_free(line: *mut RawLine);
+    fn collective_storage_release(tensor: *const C_tensor, message: *mut *mut c_char) -> i32;
+    fn collective_storage_restore(tensor: *const C_tensor, message: *mut *mut c_char) -> i32;
     fn collective_message_free(message: *mut c_char);
 }
 
@@ -380,11 +383,31 @@ impl LineHandle {
     }
 }
 
+impl LineHandle {
+    /// Bytes that the kernel sent to the peers; none where it does not say.
+    pub(crate) fn sent(&self) -> Option<u64> {
+        // SAFETY: the line lives, and what it reads nobody writes.
+        u64::try_from(unsafe { collective_line_sent(self.0.as_ptr()) }).ok()
+    }
+}
+
 impl Drop for LineHandle {
     fn drop(&mut self) {
         // SAFETY: the pointer came from the shim and is freed once.
         unsafe { collective_line_free(self.0.as_ptr()) }
     }
+}
+
+/// Frees the memory of a tensor that has all of its storage; see [`crate::Buffer::release`] for what that asks.
+pub(crate) fn release_storage(tensor: &Tensor) -> std::result::Result<(), Failure> {
+    // SAFETY: the tensor lives through the call; its caller answers for the views.
+    call(|message| unsafe { collective_storage_release(tensor.as_ptr(), message) })
+}
+
+/// Gives such a tensor memory again.
+pub(crate) fn restore_storage(tensor: &Tensor) -> std::result::Result<(), Failure> {
+    // SAFETY: the tensor lives through the call.
+    call(|message| unsafe { collective_storage_restore(tensor.as_ptr(), message) })
 }
 
 /// Helper for callers that have a use for the typed result only.

@@ -8,12 +8,15 @@ use std::net::SocketAddr;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use collective::{Bind, Error, GlooGroup, Group, Operation, ReduceOp, Store};
+use collective::{Bind, Error, GlooGroup, Group, Operation, ReduceOp, Sent, Store, Work};
 use common::{AMPLE, check_all_operations, check_overlap};
 use tch::{Device, Kind, Tensor};
 
 /// `store rank`: makes this binary a peer instead of a test.
 const PEER: &str = "COLLECTIVE_TEST_PEER";
+
+/// Values a rank.
+const SENT: i64 = 100_000;
 
 /// Well under a second, on a busy machine.
 const FAST: Duration = Duration::from_millis(800);
@@ -32,7 +35,26 @@ fn sum(group: &GlooGroup, deadline: Duration) -> Result<f64, Error> {
     Ok(tensor.double_value(&[0]))
 }
 
-/// A child process that obeys a line at a time: `form EPOCH WORLD`, `check`, `sum`, `leave`.
+/// One operation of each kind that training uses, on as many values.
+fn send(group: &dyn Group) -> [(Sent, u64); 3] {
+    let world = group.world_size() as i64;
+    let tensor = |n: i64| Tensor::ones([n], (Kind::Float, Device::Cpu));
+    let (whole, part) = (tensor(SENT * world), tensor(SENT));
+    let measured = |start: &dyn Fn() -> Result<Work, Error>| {
+        let before = (group.sent(), group.wire_bytes().unwrap());
+        start().unwrap().wait(AMPLE).unwrap();
+        // What was written to a socket may still lie there; behind the barrier it has arrived.
+        group.barrier().unwrap().wait(AMPLE).unwrap();
+        (group.sent() - before.0, group.wire_bytes().unwrap() - before.1)
+    };
+    [
+        measured(&|| group.all_reduce(&whole, ReduceOp::Sum)),
+        measured(&|| group.all_gather_base(&whole, &part)),
+        measured(&|| group.reduce_scatter_base(&part, &whole, ReduceOp::Sum)),
+    ]
+}
+
+/// A child process that obeys a line at a time: `form EPOCH WORLD`, `check`, `sum`, `send`, `leave`.
 struct Peer {
     process: Child,
     orders: ChildStdin,
@@ -102,6 +124,10 @@ fn without_orders_a_peer_does_nothing() {
                 Ok(sum) => println!("PEER {sum}"),
                 Err(error) => println!("PEER {error:?}"),
             },
+            ["send"] => {
+                send(group.as_ref().unwrap());
+                println!("PEER sent");
+            }
             ["leave"] => {
                 group = None;
                 println!("PEER left");
@@ -135,6 +161,28 @@ fn all_operations_equal_plain_arithmetic_between_processes() {
         check_all_operations(&group);
         check_overlap(&group);
         peers.iter_mut().for_each(|peer| assert_eq!(peer.answer(), "checked"));
+    }
+}
+
+#[test]
+fn what_is_counted_as_sent_is_what_the_kernel_sends() {
+    for size in 2..=3 {
+        let (store, _, mut peers) = world(size);
+        let group = form(&store, 1, &mut peers);
+        peers.iter_mut().for_each(|peer| peer.order("send"));
+        let kinds = send(&group);
+        peers.iter_mut().for_each(|peer| assert_eq!(peer.answer(), "sent"));
+        let (others, bytes) = (size as u64 - 1, 4 * SENT as u64);
+        assert_eq!(kinds.map(|(sent, _)| sent.all_reduce), [2 * others * bytes, 0, 0]);
+        assert_eq!(kinds.map(|(sent, _)| sent.all_gather), [0, others * bytes, 0]);
+        assert_eq!(kinds.map(|(sent, _)| sent.reduce_scatter), [0, 0, others * bytes]);
+        for (counted, (sent, wire)) in kinds.into_iter().enumerate() {
+            let beside = wire as f64 / sent.total() as f64 - 1.0;
+            assert!(
+                (-0.001..0.02).contains(&beside),
+                "kind {counted} of {size}: {sent:?}, on the wire {wire}"
+            );
+        }
     }
 }
 

@@ -28,7 +28,7 @@ const KEYS: &[Later] = &[
     later("slurm", None, "launcher local or external"),
 ];
 
-const WORDS: &[(&str, &[&str])] = &[("parallel.sharding", &["hybrid"]), ("launcher", &["ssh", "slurm"])];
+const WORDS: &[(&str, &[&str])] = &[("launcher", &["ssh", "slurm"])];
 
 const fn later(key: &'static str, only: Option<&'static str>, expected: &'static str) -> Later {
     Later { key, only, expected }

@@ -112,7 +112,7 @@ optimizer:
 stages:
   - name: s
     stps: 4
-    parallel: { sharding: hybrid }
+    parallel: { sharding: zero3 }
     data: { epochs: 3, lora: 1 }
 ";
     let said = complaints(text, &[]);
@@ -122,7 +122,7 @@ stages:
         "r.yaml:3: unknown key \"learning_rate\", did you mean \"optimizer.lr\"?",
         "r.yaml:5: optimizer.lr: expected a finite number, got \"fast\"",
         "r.yaml:8: unknown key \"stps\", did you mean \"steps\"?",
-        "r.yaml:9: stages.0.parallel.sharding: hybrid is not available in this version; expected replicate, optimizer or full",
+        "r.yaml:9: stages.0.parallel.sharding: expected replicate, optimizer, full or hybrid, got \"zero3\"",
         "r.yaml:10: data.epochs is not available in this version; expected steps",
         "r.yaml:10: unknown key \"lora\"",
     ];

@@ -12,6 +12,9 @@ use crate::Error;
 use crate::blocks::BlockId;
 use crate::sharding::Weights;
 
+/// Links whose weights may be here: the one that computes and those whose weights travel meanwhile.
+const LINKS: usize = 3;
+
 /// A chain's forward pass, with what its backward needs.
 pub(crate) struct Forward<'a> {
     links: Vec<Link<'a>>,
@@ -36,7 +39,7 @@ struct Graph {
     output: Tensor,
 }
 
-/// Runs `links` on `input` (detached; no gradient is taken for it).
+/// Runs `links` on `input` (detached; no gradient is taken for it). `after` is what [`Forward::then`] asks for.
 ///
 /// # Errors
 /// If a link's parameters cannot be had.
@@ -45,15 +48,18 @@ pub(crate) fn forward<'a>(
     input: &Tensor,
     weights: &mut dyn Weights,
     recompute: Recompute,
+    after: &[String],
 ) -> Result<Forward<'a>, Error> {
     let trains = |link: &Link<'_>| link.params.iter().any(|name| weights.trains(name));
     let first = links.iter().position(trains).unwrap_or(links.len());
     let mut kept = Vec::with_capacity(links.len());
     let mut x = input.detach();
     for (i, link) in links.iter().enumerate() {
-        // The next link's weights travel while this one computes.
-        let next: Vec<&[String]> = links.iter().skip(i).take(2).map(|link| link.params.as_slice()).collect();
-        weights.announce(&next)?;
+        // The next links' weights travel while this one computes; towards the end, those that the backward pass
+        // begins with stay.
+        let coming = links[i..].iter().map(|link| link.params.as_slice()).chain([after]);
+        let passed = links[first.min(i)..i].iter().rev().map(|link| link.params.as_slice());
+        announce(coming.chain(passed), weights)?;
         let (y, keep) = if i >= first && recompute == Recompute::None {
             let graph = Graph::of(link, &x, i > first, weights)?;
             (graph.output.detach(), Kept::Graph(graph))
@@ -68,6 +74,16 @@ pub(crate) fn forward<'a>(
 }
 
 impl Forward<'_> {
+    /// Asks for `params`, which the loss reads after the chain, and for what the backward pass needs first.
+    ///
+    /// # Errors
+    /// If they cannot be had.
+    pub(crate) fn then(&self, params: &[String], weights: &mut dyn Weights) -> Result<Params, Error> {
+        let back = self.links[self.first..].iter().rev().map(|link| link.params.as_slice());
+        announce([params].into_iter().chain(back), weights)?;
+        weights.params(params)
+    }
+
     /// Takes `dy`, the gradient of the chain's output, through the links from the last to the first, and adds
     /// every trained parameter's gradient to `weights`. After each link, `weights` learns of the last block that
     /// links before it still use (none before the first link): all blocks after that one are complete.
@@ -82,18 +98,15 @@ impl Forward<'_> {
             if i < self.first {
                 break;
             }
+            let back = [&link].into_iter().chain(self.links[self.first..].iter().rev());
+            announce(back.map(|link| link.params.as_slice()), weights)?;
             let graph = match kept {
-                Kept::Graph(graph) => graph,
-                Kept::Input(x) => {
-                    let before = self.links.last().filter(|_| i > self.first);
-                    let next: Vec<&[String]> = [Some(&link), before]
-                        .into_iter()
-                        .flatten()
-                        .map(|link| link.params.as_slice())
-                        .collect();
-                    weights.announce(&next)?;
-                    Graph::of(&link, &x, i > self.first, weights)?
+                Kept::Graph(graph) => {
+                    // The graph has their places; here is what lies there.
+                    let _ = weights.params(&link.params)?;
+                    graph
                 }
+                Kept::Input(x) => Graph::of(&link, &x, i > self.first, weights)?,
                 Kept::Nothing => break,
             };
             // An idle link at the chain's start has nothing to differentiate.
@@ -129,6 +142,12 @@ impl Graph {
         let output = (link.forward)(&leaves, &input);
         Ok(Self { leaves, input, output })
     }
+}
+
+/// Says whose weights come next, a list a link, and that no others stay.
+fn announce<'a>(next: impl Iterator<Item = &'a [String]>, weights: &mut dyn Weights) -> Result<(), Error> {
+    let next: Vec<&[String]> = next.filter(|params| !params.is_empty()).take(LINKS).collect();
+    weights.announce(&next)
 }
 
 fn without_graph(link: &Link<'_>, x: &Tensor, weights: &mut dyn Weights) -> Result<Tensor, Error> {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::blocks::BlockId;
-use crate::sharding::Place;
+use crate::sharding::Seat;
 
 /// Why a step could not be prepared, or a state could not be taken.
 #[derive(Debug, thiserror::Error)]
@@ -25,15 +25,14 @@ pub enum Error {
     },
     /// A group other than the one that the weights are cut for.
     #[error(
-        "the group has this process as rank {} of {}, the weights are cut for rank {} of {}: load the last \
-         checkpoint to change the world",
-        here.index, here.of, own.index, own.of
+        "the group has this process as {here}, the weights are cut for {own}: load the last checkpoint to change \
+         the world"
     )]
     OtherWorld {
         /// In the group.
-        here: Place,
+        here: Seat,
         /// Of the weights.
-        own: Place,
+        own: Seat,
     },
     /// A commit without a prepared step.
     #[error("no step is prepared: commit follows prepare")]

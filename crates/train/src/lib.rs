@@ -41,5 +41,5 @@ pub use error::Error;
 pub use item::{Completion, Item};
 pub use pass::Counts;
 pub use save::{ADAPTER_FOLDER, STATE_FILE};
-pub use sharding::Place;
+pub use sharding::{Place, Seat};
 pub use trainer::{Prepared, Trainer};

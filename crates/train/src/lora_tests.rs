@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use checkpoint::weights::WeightFiles;
-use collective::{Aborter, Group, LocalGroup, ReduceOp, Work};
+use collective::{Aborter, Group, LocalGroup, ReduceOp, Sent, Work};
 use model::{Adapters, Packed, PackedSample, Params, Qwen, VisionBatch, head, is_adapter, peft, run};
 use settings::{Dtype, Recompute, Reference, Sharding, Stage, StageKind, Targets, Trainable};
 use tch::{Kind, Tensor};
@@ -42,7 +42,7 @@ fn start(stage: &Stage) -> Params {
 
 fn trainer_at(stage: &Stage, weights: Params, group: &dyn Group) -> Trainer {
     let (place, deadline) = (Place::in_group(group), Duration::from_secs(60));
-    Trainer::seeded(5, place, model(true), weights, stage, 1, deadline).expect("fits")
+    Trainer::seeded(5, place.into(), model(true), weights, stage, 1, deadline).expect("fits")
 }
 
 fn trainer(stage: &Stage) -> Trainer {
@@ -282,6 +282,9 @@ impl Group for Counting<'_> {
     }
     fn barrier(&self) -> collective::Result<Work> {
         self.group.barrier()
+    }
+    fn sent(&self) -> Sent {
+        self.group.sent()
     }
     fn aborter(&self) -> Aborter {
         self.group.aborter()

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use collective::{Group, Sent};
 use tch::{Kind, Tensor, no_grad_guard};
 
 /// Named sums and maxima.
@@ -72,4 +73,35 @@ fn merge(
 ) {
     let value = into.get(name).map(|old| with(old, &value)).unwrap_or(value);
     into.insert(name, value);
+}
+
+/// What a rank had sent before a step.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Traffic {
+    all: Sent,
+    across: Sent,
+    wire: Option<u64>,
+}
+
+impl Traffic {
+    pub(crate) fn from(group: &dyn Group) -> Self {
+        let across = group.parts().map(|parts| parts.across.sent()).unwrap_or_default();
+        Self { all: group.sent(), across, wire: group.wire_bytes() }
+    }
+
+    /// Adds what was sent since: bytes of payload by kind, those that the kernel counts where it does, and of the
+    /// payload that to other nodes.
+    pub(crate) fn report(self, group: &dyn Group, sums: &mut Sums) {
+        let now = Self::from(group);
+        let all = now.all - self.all;
+        sums.count("sent_all_reduce", all.all_reduce as f64);
+        sums.count("sent_all_gather", all.all_gather as f64);
+        sums.count("sent_reduce_scatter", all.reduce_scatter as f64);
+        if let (Some(now), Some(before)) = (now.wire, self.wire) {
+            sums.count("sent_on_the_wire", now.saturating_sub(before) as f64);
+        }
+        if group.parts().is_some() {
+            sums.count("sent_across_nodes", (now.across - self.across).total() as f64);
+        }
+    }
 }

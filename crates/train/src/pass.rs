@@ -72,7 +72,7 @@ impl Pass<'_> {
         let dropout = self.dropout.map(|dropout| dropout.patches(items));
         let mut links = self.model.vision_chain_with(&batch, dropout.as_ref());
         links.push(distortion::link(&batch, self.model.config.vision.merge, device));
-        let chain = forward(links, &self.pixels(items), weights, self.stage.parallel.recompute)?;
+        let chain = forward(links, &self.pixels(items), weights, self.stage.parallel.recompute, &[])?;
         let output = chain.output.detach().set_requires_grad(true);
         let (loss, sums) = labels.loss(&output, &self.stage.supervised, self.counts.step.samples);
         loss.backward();
@@ -90,7 +90,7 @@ impl Pass<'_> {
         } else {
             let frozen = !trains(&links, weights);
             if frozen {
-                let _ = forward(links, &self.model.no_images(), weights, recompute)?;
+                let _ = forward(links, &self.model.no_images(), weights, recompute, &[])?;
                 links = Vec::new();
             }
             links.extend(idle::text(self.model));
@@ -99,13 +99,15 @@ impl Pass<'_> {
                     if self.pictures && !frozen { idle::vision(&reference.model) } else { Vec::new() };
                 let chain = tower.into_iter().chain(idle::text(&reference.model)).collect();
                 let mut over = reference.over(weights);
-                let _ = forward(chain, &self.model.no_images(), &mut over, recompute)?;
-                let _ = self.head(&mut over)?;
+                let head = [self.model.head_name().to_owned()];
+                let _ = forward(chain, &self.model.no_images(), &mut over, recompute, &head)?;
+                let _ = over.params(&head)?;
             }
         }
-        let chain = forward(links, &self.model.no_images(), weights, recompute)?;
+        let head = if alone { Vec::new() } else { vec![self.model.head_name().to_owned()] };
+        let chain = forward(links, &self.model.no_images(), weights, recompute, &head)?;
         if !alone {
-            let _ = self.head(weights)?;
+            let _ = chain.then(&head, weights)?;
         }
         let nothing = chain.output.zeros_like();
         chain.backward(&nothing, weights)?;
@@ -123,7 +125,7 @@ impl Pass<'_> {
         // A frozen tower sees the same for the policy and its reference.
         let frozen = !trains(&links, weights);
         if frozen {
-            input = forward(links, &input, weights, self.stage.parallel.recompute)?.output;
+            input = forward(links, &input, weights, self.stage.parallel.recompute, &[])?.output;
             links = Vec::new();
         }
         let dropout = self.dropout.map(|dropout| dropout.tokens(items));
@@ -138,9 +140,11 @@ impl Pass<'_> {
             }
             None => None,
         };
-        let chain = forward(links, &input, weights, self.stage.parallel.recompute)?;
+        let after = [self.model.head_name().to_owned()];
+        let chain = forward(links, &input, weights, self.stage.parallel.recompute, &after)?;
         let hidden = chain.output.index_select(0, &targets.rows);
-        let head = &self.head(weights)?;
+        let params = chain.then(&after, weights)?;
+        let head = params.get(&after[0]);
         let predictions =
             Predictions { hidden: &hidden, head, targets: &targets.ids, rows: chunk_rows(head) };
         let losses = self.token_losses(items, reference);
@@ -162,14 +166,6 @@ impl Pass<'_> {
         model.vision_chain_with(batch, dropout)
     }
 
-    /// The head's weight, detached.
-    fn head(&self, weights: &mut dyn Weights) -> Result<Tensor, Error> {
-        let name = self.model.head_name().to_owned();
-        weights.announce(&[std::slice::from_ref(&name)])?;
-        let params = weights.params(std::slice::from_ref(&name))?;
-        Ok(params.get(&name).shallow_clone())
-    }
-
     /// Log-probabilities of the targets, f32 `[tokens]`, by a reference policy's chain and weights.
     fn judge(
         &self,
@@ -178,8 +174,10 @@ impl Pass<'_> {
         targets: &Targets,
         weights: &mut dyn Weights,
     ) -> Result<Tensor, Error> {
-        let output = forward(chain, input, weights, self.stage.parallel.recompute)?.output;
-        let head = self.head(weights)?;
+        let after = [self.model.head_name().to_owned()];
+        let chain = forward(chain, input, weights, self.stage.parallel.recompute, &after)?;
+        let head = weights.params(&after)?.get(&after[0]).shallow_clone();
+        let output = chain.output;
         let _guard = no_grad_guard();
         let hidden = output.index_select(0, &targets.rows);
         Ok(head::logprobs(&hidden, &head, &targets.ids, chunk_rows(&head)))

@@ -48,6 +48,9 @@ impl Trainer {
         };
         let ranks = self.ranks(group)?;
         let apart = self.adapters(&ranks)?;
+        if !self.sharding().is_first_copy() {
+            return Ok(Files::new());
+        }
         if self.part().index != 0 {
             self.sharding_mut().each_weight(&ranks, &mut |_, _| Ok(()))?;
             return Ok(Files::new());
@@ -87,12 +90,16 @@ impl Trainer {
     }
 
     /// Writes what going on needs of this rank's part into `folder`: masters and moments (f32), frozen weights as
-    /// they compute, the optimizer's step count. The reference policy is the stage's start, not in here.
+    /// they compute, the optimizer's step count. Of ranks that hold copies of a part the first one writes it. The
+    /// reference policy is the stage's start, not in here.
     ///
     /// # Errors
     /// If the file cannot be written.
-    pub fn save_state(&self, folder: &Path) -> Result<(String, FileDigest), Error> {
+    pub fn save_state(&self, folder: &Path) -> Result<Option<(String, FileDigest)>, Error> {
         let own = self.part();
+        if !self.sharding().is_first_copy() {
+            return Ok(None);
+        }
         let mut stored = BTreeMap::new();
         for piece in self.sharding().pieces() {
             if piece.shared && own.index != 0 {
@@ -113,7 +120,7 @@ impl Trainer {
             format!("{STATE_STEM}-{:05}-of-{:05}.safetensors", own.index + 1, own.of)
         };
         let digest = checkpoint::write_tensors(&folder.join(&file), stored)?;
-        Ok((file, digest))
+        Ok(Some((file, digest)))
     }
 
     /// Takes back what [`Trainer::save_state`] wrote in the same stage, in a world of any size under any sharding: on

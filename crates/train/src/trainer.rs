@@ -13,12 +13,12 @@ use crate::blocks::BlockId;
 use crate::distortion::{self, Prediction};
 use crate::item::Item;
 use crate::lora::{self, StepDropout};
-use crate::metrics::Sums;
+use crate::metrics::{Sums, Traffic};
 use crate::microbatch::cut;
 use crate::norm::clip_factor;
 use crate::pass::{Counts, Pass};
 use crate::reference::Reference;
-use crate::sharding::{Full, Joined, Place, Ranks, Replicate, Sharding, Sliced, Weights as _};
+use crate::sharding::{Full, Hybrid, Joined, Place, Ranks, Replicate, Seat, Sharding, Sliced, Weights as _};
 
 /// A step whose gradients are reduced over all ranks and lie ready; nothing is applied.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,7 +29,8 @@ pub struct Prepared {
     pub grad_norm: f64,
     /// Whether loss and norm are finite; otherwise every rank must commit with `skip`.
     pub finite: bool,
-    /// Sums over this rank's tokens or pictures by name, and maxima named `max_…`.
+    /// Sums over this rank's tokens or pictures by name, and maxima named `max_…`; and bytes that it sent for the step,
+    /// by kind of collective (`sent_…`), for gathering the rollout's weights, and of all of them to other nodes.
     pub metrics: BTreeMap<String, f64>,
 }
 
@@ -45,7 +46,7 @@ struct Pending {
 pub struct Trainer {
     model: Qwen,
     stage: Stage,
-    place: Place,
+    seat: Seat,
     sharding: Box<dyn Sharding>,
     reference: Option<Reference>,
     pending: Option<Pending>,
@@ -53,6 +54,8 @@ pub struct Trainer {
     deadline: Duration,
     /// Names the draws of adapters and of their dropout.
     seed: u64,
+    /// Bytes sent to gather the rollout's weights since the last step.
+    gathered: u64,
 }
 
 impl Trainer {
@@ -67,24 +70,24 @@ impl Trainer {
         threads: u32,
         deadline: Duration,
     ) -> Result<Self, Error> {
-        Self::at(Place::ALONE, model, weights, stage, threads, deadline)
+        Self::at(Place::ALONE.into(), model, weights, stage, threads, deadline)
     }
 
-    /// Begins `stage` as the rank at `place`, with `weights` (f32, canonical names, all of them on every rank),
+    /// Begins `stage` as the rank at `seat`, with `weights` (f32, canonical names, all of them on every rank),
     /// computing on `threads` CPU threads (0: libtorch's own choice). A collective that takes longer than
     /// `deadline` fails the step. Its draws are those of seed 0.
     ///
     /// # Errors
     /// If a weight is none of the model's, or the stage's adapters are no part of it.
     pub fn at(
-        place: Place,
+        seat: Seat,
         model: Qwen,
         weights: Params,
         stage: &Stage,
         threads: u32,
         deadline: Duration,
     ) -> Result<Self, Error> {
-        Self::seeded(0, place, model, weights, stage, threads, deadline)
+        Self::seeded(0, seat, model, weights, stage, threads, deadline)
     }
 
     /// As [`Trainer::at`], with draws (of fresh adapters, and of what their dropout leaves out) that `seed` names.
@@ -94,7 +97,7 @@ impl Trainer {
     /// As [`Trainer::at`].
     pub fn seeded(
         seed: u64,
-        place: Place,
+        seat: Seat,
         mut model: Qwen,
         mut weights: Params,
         stage: &Stage,
@@ -106,8 +109,18 @@ impl Trainer {
         }
         lora::begin(stage, seed, &mut model, &mut weights)?;
         let reference = Reference::of(stage, &weights, &model, |name| trains(stage, name));
-        let sharding = lay_out(weights, &model, stage, place)?;
-        Ok(Self { model, stage: stage.clone(), place, sharding, reference, pending: None, deadline, seed })
+        let sharding = lay_out(weights, &model, stage, seat)?;
+        Ok(Self {
+            model,
+            stage: stage.clone(),
+            seat,
+            sharding,
+            reference,
+            pending: None,
+            deadline,
+            seed,
+            gathered: 0,
+        })
     }
 
     /// Begins a stage: fresh moments, and a reference policy that is its start. Without `weights` it goes on
@@ -130,7 +143,7 @@ impl Trainer {
         };
         lora::begin(stage, self.seed, &mut self.model, &mut weights)?;
         self.reference = Reference::of(stage, &weights, &self.model, |name| trains(stage, name));
-        self.sharding = lay_out(weights, &self.model, stage, self.place)?;
+        self.sharding = lay_out(weights, &self.model, stage, self.seat)?;
         self.stage = stage.clone();
         self.pending = None;
         Ok(())
@@ -160,6 +173,7 @@ impl Trainer {
             self.sync_reference(group)?;
         }
         let ranks = self.ranks(group)?;
+        let traffic = Traffic::from(group);
         let tokens: Vec<usize> = items.iter().map(|item| item.tokens(&self.model.config)).collect();
         let runs = cut(&tokens, self.stage.parallel.token_budget as usize);
         let pictures = items.iter().any(|item| item.pixels().size()[0] > 0);
@@ -188,6 +202,8 @@ impl Trainer {
         }
         sharding.reduce_above(None, true, &ranks)?;
         sharding.finish(&ranks)?;
+        traffic.report(group, &mut sums);
+        sums.count("sent_rollout", std::mem::take(&mut self.gathered) as f64);
         let (loss, grad_norm) = (loss.double_value(&[]), sharding.norm());
         let finite = loss.is_finite() && grad_norm.is_finite();
         self.pending = Some(Pending { lr, factor: clip_factor(grad_norm, self.optimizer().max_grad_norm) });
@@ -231,7 +247,10 @@ impl Trainer {
     /// If a collective fails.
     pub fn gather(&mut self, group: &dyn Group) -> Result<(), Error> {
         let ranks = self.ranks(group)?;
-        self.sharding.gather_all(&ranks)
+        let before = group.sent();
+        self.sharding.gather_all(&ranks)?;
+        self.gathered += (group.sent() - before).total();
+        Ok(())
     }
 
     /// Lets go of the weights that a rollout needed.
@@ -306,8 +325,13 @@ impl Trainer {
     /// # Errors
     /// If the weights are laid out for another world.
     pub(crate) fn ranks<'a>(&self, group: &'a dyn Group) -> Result<Ranks<'a>, Error> {
-        let (here, own) = (Place::in_group(group), self.place);
-        if self.stage.parallel.sharding != settings::Sharding::Replicate && here != own {
+        let (here, own) = (Seat::in_group(group), self.seat);
+        let fits = match self.stage.parallel.sharding {
+            settings::Sharding::Replicate => true,
+            settings::Sharding::Optimizer | settings::Sharding::Full => here.world == own.world,
+            settings::Sharding::Hybrid => here == own,
+        };
+        if !fits {
             return Err(Error::OtherWorld { here, own });
         }
         Ok(Ranks { group, deadline: self.deadline })
@@ -337,12 +361,7 @@ impl std::fmt::Debug for Trainer {
 }
 
 /// Lays weights out as the stage's `parallel.sharding` says.
-fn lay_out(
-    mut weights: Params,
-    model: &Qwen,
-    stage: &Stage,
-    place: Place,
-) -> Result<Box<dyn Sharding>, Error> {
+fn lay_out(mut weights: Params, model: &Qwen, stage: &Stage, seat: Seat) -> Result<Box<dyn Sharding>, Error> {
     if stage.kind == StageKind::Vision {
         for (name, tensor) in distortion::fresh(model.config.vision.out_hidden) {
             weights.insert(name, tensor);
@@ -352,8 +371,9 @@ fn lay_out(
     let (kind, device) = (model.weights, model.device);
     Ok(match stage.parallel.sharding {
         settings::Sharding::Replicate => Box::new(Replicate::new(weights, trains, kind, device)?),
-        settings::Sharding::Optimizer => Box::new(Sliced::new(weights, trains, kind, device, place)?),
-        settings::Sharding::Full => Box::new(Full::new(&weights, trains, kind, device, place)?),
+        settings::Sharding::Optimizer => Box::new(Sliced::new(weights, trains, kind, device, seat.world)?),
+        settings::Sharding::Full => Box::new(Full::new(&weights, trains, kind, device, seat.world)?),
+        settings::Sharding::Hybrid => Box::new(Hybrid::new(&weights, trains, kind, device, seat)?),
     })
 }
 

@@ -23,6 +23,9 @@ pub struct Args {
     /// The local address that collectives bind to.
     #[arg(long, default_value = "127.0.0.1")]
     address: String,
+    /// The node that it runs on, by name: workers of one name share it. The machine's host name when absent.
+    #[arg(long)]
+    host: Option<String>,
 }
 
 /// Joins and works until the coordinator says stop.
@@ -32,7 +35,9 @@ pub struct Args {
 pub fn run(args: Args) -> Result<(), Failure> {
     let rank = rank(args.rank, |name| std::env::var(name).ok())?;
     let device = crate::device::parse(&args.device)?;
-    let identity = Identity { rank, device: args.device, address: args.address, threads: args.threads };
+    let Args { device: named, address, threads, .. } = args;
+    let host = args.host.unwrap_or_else(session::hostname);
+    let identity = Identity { rank, device: named, address, threads, host };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()

@@ -123,7 +123,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let qwen = Qwen::fastest(qwen.config, kind, device);
     let threads = args.threads.map_or(0, u32::from);
     let mut trainer =
-        Trainer::seeded(seed, Place::ALONE, qwen, params, &stage, threads, Duration::from_secs(60))
+        Trainer::seeded(seed, Place::ALONE.into(), qwen, params, &stage, threads, Duration::from_secs(60))
             .map_err(Failure::input)?;
     let (prepared, seconds) = steps(&mut trainer, &items, counts, &stage, &args)?;
     if let Some(path) = &args.measure {

@@ -74,9 +74,25 @@ fn the_world_forms_only_after_the_store_is_up() {
         .iter()
         .filter_map(order)
         .map(|o| match o {
-            Order::FormEpoch(f) => (f.world_size, f.group_rank, f.store_address.as_str()),
+            Order::FormEpoch(f) => (f.world_size, f.group_rank, f.store_address.as_str(), f.nodes.as_slice()),
             other => panic!("unexpected {other:?}"),
         })
         .collect();
-    assert_eq!(formed, [(2, 0, "host0:9"), (2, 1, "host0:9")]);
+    let nodes = [0, 1].as_slice();
+    assert_eq!(formed, [(2, 0, "host0:9", nodes), (2, 1, "host0:9", nodes)]);
+}
+
+#[test]
+fn members_of_one_host_name_share_a_node() {
+    let mut rig = Rig::new(3, vec![stage("a", 1)]);
+    for (rank, host) in [(2, "b"), (0, "b"), (1, "a")] {
+        let join = Join { host: host.into(), ..join("1", rank) };
+        rig.event(Event::Joining { stream: u64::from(rank), rank, join });
+    }
+    let out = rig.say(0, Report::StoreReady(StoreReady { address: "host0:9".into() }));
+    let nodes = out.iter().filter_map(order).map(|o| match o {
+        Order::FormEpoch(f) => f.nodes.clone(),
+        other => panic!("unexpected {other:?}"),
+    });
+    assert_eq!(nodes.collect::<Vec<_>>(), vec![vec![0, 1, 0]; 3]);
 }

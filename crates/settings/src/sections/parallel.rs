@@ -37,6 +37,8 @@ pub enum Sharding {
     Optimizer,
     /// Every rank holds a slice of everything.
     Full,
+    /// Every node holds everything, each of its ranks a slice.
+    Hybrid,
 }
 
 /// What the backward pass recomputes.

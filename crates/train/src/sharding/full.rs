@@ -1,8 +1,8 @@
 //! `sharding: full`: a rank owns a slice of every block; a block comes together where it is used, and its gradient
 //! goes to the owners after every micro-batch.
 //!
-//! With `recompute: blocks` a block is whole from its gather to its use, once forward and once backward. With
-//! `recompute: none` the graph keeps it from the forward pass to its own backward.
+//! A block is whole from its gather to its use, once forward and once backward, whatever is recomputed: between the
+//! two a graph keeps its activations, and the place of its parameters without their memory.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -11,6 +11,7 @@ use model::Params;
 use settings::Optimizer;
 use tch::{Device, Kind, Tensor, no_grad_guard};
 
+use super::flat::Flat;
 use super::gather::Gather;
 use super::shard::{Cut, Digests, Shard, digest};
 use super::{Piece, Place, Ranks, Sharding, Take};
@@ -32,8 +33,8 @@ pub(crate) struct Full {
     frozen: BTreeMap<BlockId, Frozen>,
     /// Of the frozen slices, once they were asked for.
     frozen_digests: Option<Digests>,
-    /// Blocks that are here, or on their way.
-    here: BTreeMap<BlockId, Whole>,
+    /// Where blocks come together.
+    whole: BTreeMap<BlockId, Whole>,
     /// The rollout's weights.
     all: Params,
     /// Whole gradients of the running micro-batch, f32 `[padded]`.
@@ -55,8 +56,14 @@ struct Frozen {
 /// The two halves of a block: what trains and what does not.
 #[derive(Debug, Default)]
 struct Whole {
-    trained: Option<Gather>,
-    frozen: Option<Gather>,
+    trained: Option<Flat>,
+    frozen: Option<Flat>,
+}
+
+impl Whole {
+    fn let_go(&mut self) {
+        [&mut self.trained, &mut self.frozen].into_iter().flatten().for_each(Flat::let_go);
+    }
 }
 
 /// A block's gradient on its way to its owners.
@@ -88,18 +95,27 @@ impl Full {
             .partition(|(name, _)| trains(name));
         let trained = layout(trained)?.into_iter();
         let trained = trained.map(|(id, block)| (id, Shard::new(block, place, weights, kind, device)));
+        let trained: BTreeMap<_, _> = trained.collect();
         let frozen = layout(frozen)?.into_iter().map(|(id, block)| {
             let cut = Cut::new(block, place);
             (id, Frozen { values: cut.slice(weights, kind, device), cut })
         });
+        let frozen: BTreeMap<_, _> = frozen.collect();
+        let mut whole: BTreeMap<BlockId, Whole> = BTreeMap::new();
+        for (id, shard) in &trained {
+            whole.entry(*id).or_default().trained = Some(Flat::new(shard.cut.padded(), kind, device)?);
+        }
+        for (id, Frozen { cut, .. }) in &frozen {
+            whole.entry(*id).or_default().frozen = Some(Flat::new(cut.padded(), kind, device)?);
+        }
         Ok(Self {
             place,
             kind,
             device,
-            trained: trained.collect(),
-            frozen: frozen.collect(),
+            trained,
+            frozen,
             frozen_digests: None,
-            here: BTreeMap::new(),
+            whole,
             all: Params::new(),
             open: BTreeMap::new(),
             used: BTreeSet::new(),
@@ -110,49 +126,73 @@ impl Full {
     }
 
     /// All blocks, in the order of the forward pass.
-    fn blocks(&self) -> BTreeSet<BlockId> {
-        self.trained.keys().chain(self.frozen.keys()).copied().collect()
+    fn blocks(&self) -> Vec<BlockId> {
+        self.whole.keys().copied().collect()
     }
 
     /// Starts a block's gather unless it is here.
     fn start(&mut self, id: BlockId, ranks: &Ranks<'_>) -> Result<(), Error> {
-        let _guard = no_grad_guard();
-        if self.here.contains_key(&id) {
-            return Ok(());
+        let Some(whole) = self.whole.get_mut(&id) else { return Ok(()) };
+        if let (Some(flat), Some(shard)) = (&mut whole.trained, self.trained.get(&id)) {
+            flat.start(&shard.compute, ranks.group)?;
         }
-        let mut whole = Whole::default();
-        if let Some(shard) = self.trained.get(&id) {
-            whole.trained = Some(Gather::start(&shard.compute, self.kind, ranks.group)?);
+        if let (Some(flat), Some(Frozen { values, .. })) = (&mut whole.frozen, self.frozen.get(&id)) {
+            flat.start(values, ranks.group)?;
         }
-        if let Some(Frozen { values, .. }) = self.frozen.get(&id) {
-            whole.frozen = Some(Gather::start(values, self.kind, ranks.group)?);
-        }
-        self.here.insert(id, whole);
         Ok(())
+    }
+
+    /// A block in memory of its own.
+    fn copy(&self, id: BlockId, ranks: &Ranks<'_>) -> Result<Vec<(String, Tensor)>, Error> {
+        let _guard = no_grad_guard();
+        let mut params = Vec::new();
+        let slices = [
+            self.trained.get(&id).map(|shard| (&shard.cut, &shard.compute)),
+            self.frozen.get(&id).map(|frozen| (&frozen.cut, &frozen.values)),
+        ];
+        for (cut, slice) in slices.into_iter().flatten() {
+            let mut gather = Gather::start(slice, self.kind, ranks.group)?;
+            params.extend(cut.views(gather.ready(ranks)?));
+        }
+        Ok(params)
     }
 
     /// The parameters of a block that is here.
     fn wait(&mut self, id: BlockId, ranks: &Ranks<'_>) -> Result<Vec<(String, Tensor)>, Error> {
         let mut params = Vec::new();
-        let Some(whole) = self.here.get_mut(&id) else { return Ok(params) };
-        if let (Some(gather), Some(shard)) = (&mut whole.trained, self.trained.get(&id)) {
-            params.extend(shard.cut.views(gather.ready(ranks)?));
+        let Some(whole) = self.whole.get_mut(&id) else { return Ok(params) };
+        if let (Some(flat), Some(shard)) = (&mut whole.trained, self.trained.get(&id)) {
+            params.extend(shard.cut.views(flat.ready(ranks)?));
         }
-        if let (Some(gather), Some(frozen)) = (&mut whole.frozen, self.frozen.get(&id)) {
-            params.extend(frozen.cut.views(gather.ready(ranks)?));
+        if let (Some(flat), Some(frozen)) = (&mut whole.frozen, self.frozen.get(&id)) {
+            params.extend(frozen.cut.views(flat.ready(ranks)?));
         }
         Ok(params)
     }
 
-    /// Takes in the oldest sum.
-    fn take_sum(&mut self, ranks: &Ranks<'_>) -> Result<(), Error> {
-        if let Some(Sum { block, part, work }) = self.sums.pop_front() {
-            work.wait(ranks.deadline)?;
-            if let Some(shard) = self.trained.get_mut(&block) {
-                let _ = shard.grad.g_add_(&part);
-            }
+    /// Takes in the oldest sum, if there is one.
+    pub(super) fn take_sum(&mut self, ranks: &Ranks<'_>) -> Result<bool, Error> {
+        let Some(Sum { block, part, work }) = self.sums.pop_front() else { return Ok(false) };
+        work.wait(ranks.deadline)?;
+        if let Some(shard) = self.trained.get_mut(&block) {
+            let _ = shard.grad.g_add_(&part);
         }
-        Ok(())
+        Ok(true)
+    }
+
+    /// This rank's slices of the gradient, of the blocks after `last_open` of which no sum is under way, the last
+    /// block first.
+    pub(super) fn summed(&self, last_open: Option<BlockId>) -> impl Iterator<Item = (BlockId, &Tensor)> {
+        let closed = self.trained.iter().rev().take_while(move |(id, _)| Some(**id) > last_open);
+        let under_way = |id: BlockId| self.sums.iter().any(|sum| sum.block == id);
+        closed.filter(move |(id, _)| !under_way(**id)).map(|(id, shard)| (*id, &shard.grad))
+    }
+
+    /// Gradient buffers of their own; whoever still writes to the old ones does no harm.
+    pub(super) fn renew_gradients(&mut self) {
+        for shard in self.trained.values_mut() {
+            shard.grad = shard.grad.zeros_like();
+        }
     }
 }
 
@@ -174,7 +214,9 @@ impl Sharding for Full {
                 ids.push(id);
             }
         }
-        self.here.retain(|id, _| ids.contains(id));
+        for (_, whole) in self.whole.iter_mut().filter(|(id, _)| !ids.contains(id)) {
+            whole.let_go();
+        }
         for id in ids {
             self.used.insert(id);
             self.start(id, ranks)?;
@@ -201,18 +243,16 @@ impl Sharding for Full {
     }
 
     fn release(&mut self) {
-        self.here.clear();
+        self.whole.values_mut().for_each(Whole::let_go);
         self.all = Params::new();
     }
 
     fn gather_all(&mut self, ranks: &Ranks<'_>) -> Result<(), Error> {
         let mut all = Params::new();
         for id in self.blocks() {
-            self.start(id, ranks)?;
-            for (name, tensor) in self.wait(id, ranks)? {
+            for (name, tensor) in self.copy(id, ranks)? {
                 all.insert(name, tensor);
             }
-            self.here.remove(&id);
         }
         self.all = all;
         Ok(())
@@ -272,9 +312,7 @@ impl Sharding for Full {
         if let Some(&block) = self.used.last() {
             return Err(Error::NotReduced { block });
         }
-        while !self.sums.is_empty() {
-            self.take_sum(ranks)?;
-        }
+        while self.take_sum(ranks)? {}
         let own = self.trained.values().map(|shard| square_sum(&shard.grad)).sum();
         self.norm = ranks.sum(own, self.device)?.sqrt();
         Ok(())

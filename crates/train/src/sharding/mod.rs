@@ -1,7 +1,9 @@
 //! How parameters lie over ranks. A strategy is a file here; the engine knows the trait alone.
 
+mod flat;
 mod full;
 mod gather;
+mod hybrid;
 mod optimizer;
 mod piece;
 mod place;
@@ -17,10 +19,11 @@ use settings::Optimizer;
 use tch::Tensor;
 
 pub(crate) use full::Full;
+pub(crate) use hybrid::Hybrid;
 pub(crate) use optimizer::Sliced;
 pub(crate) use piece::{Piece, StateSource};
-pub use place::Place;
 pub(crate) use place::Ranks;
+pub use place::{Place, Seat};
 pub(crate) use replicate::Replicate;
 pub(crate) use weights::{Joined, Weights};
 
@@ -43,7 +46,7 @@ pub(crate) trait Sharding {
     fn has(&self, name: &str) -> bool;
 
     /// Says which parameters come next, a list a link: what is gathered for them starts to travel, and what was
-    /// gathered for others is let go.
+    /// gathered for others is let go: it is not read before [`Sharding::params`] has given it again.
     ///
     /// # Errors
     /// If a name is unknown, or the collective refuses.
@@ -104,6 +107,11 @@ pub(crate) trait Sharding {
 
     /// Which part of the weights this rank owns, and of how many.
     fn part(&self) -> Place;
+
+    /// Whether no rank before this one owns the same part: of all copies, the first writes.
+    fn is_first_copy(&self) -> bool {
+        true
+    }
 
     /// The summed (or so far accumulated) gradient of a trained parameter, f32, in its own shape, where this rank
     /// holds all of it.

@@ -1,5 +1,6 @@
 //! Where a rank stands, and whom it stands with.
 
+use std::fmt;
 use std::time::Duration;
 
 use collective::{Group, ReduceOp};
@@ -26,6 +27,46 @@ impl Place {
     }
 }
 
+/// Where a rank stands in its world, and within the part of it that shares its node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seat {
+    /// Among all ranks.
+    pub world: Place,
+    /// Among the ranks of its node; among all, where nothing is known of nodes.
+    pub within: Place,
+    /// Number of its node among those that hold a copy.
+    pub copy: usize,
+}
+
+impl Seat {
+    /// A rank's seat in its group.
+    pub fn in_group(group: &dyn Group) -> Self {
+        let world = Place::in_group(group);
+        match group.parts() {
+            Some(parts) => Self { world, within: Place::in_group(parts.within), copy: parts.across.rank() },
+            None => Self::from(world),
+        }
+    }
+}
+
+impl From<Place> for Seat {
+    /// All ranks on one node.
+    fn from(world: Place) -> Self {
+        Self { world, within: world, copy: 0 }
+    }
+}
+
+impl fmt::Display for Seat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { world, within, .. } = self;
+        write!(f, "rank {} of {}", world.index, world.of)?;
+        if world == within {
+            return Ok(());
+        }
+        write!(f, " ({} of {} on its node)", within.index, within.of)
+    }
+}
+
 /// The ranks of a step, as seen from one of them.
 #[derive(Clone, Copy)]
 pub(crate) struct Ranks<'a> {
@@ -36,6 +77,16 @@ pub(crate) struct Ranks<'a> {
 }
 
 impl Ranks<'_> {
+    /// Those on this rank's node; all, where nothing is known of nodes.
+    pub(crate) fn within(&self) -> Self {
+        Self { group: self.group.parts().map_or(self.group, |parts| parts.within), ..*self }
+    }
+
+    /// Those that hold the same part on other nodes, with this one; none where nothing is known of nodes.
+    pub(crate) fn across(&self) -> Option<Self> {
+        self.group.parts().map(|parts| Ranks { group: parts.across, deadline: self.deadline })
+    }
+
     /// The sum of every rank's `value`, the same bits on all: exchanged in f64 and added in rank order.
     pub(crate) fn sum(&self, value: f64, device: Device) -> Result<f64, Error> {
         let world = self.group.world_size();

@@ -5,15 +5,15 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use collective::{Group, LocalGroup};
+use collective::{Group, LocalGroup, Nodes};
 use settings::{Recompute, Sharding, Stage, StageKind, Trainable};
 use tch::{Kind, Tensor};
 
-use super::Place;
+use super::{Place, Seat};
 use crate::testing::{answer_item, counts, distortion_item, model, policy_item, stage, weights};
 use crate::{Counts, Item, Prepared, Trainer};
 
-const SHARDED: [Sharding; 2] = [Sharding::Optimizer, Sharding::Full];
+const SHARDED: [Sharding; 3] = [Sharding::Optimizer, Sharding::Full, Sharding::Hybrid];
 
 /// What a step trains on, made anew where it is needed.
 type Items = fn() -> Vec<Item>;
@@ -66,7 +66,7 @@ impl Plan {
         let model = model(self.tied);
         let weights = weights(&model.config);
         let deadline = Duration::from_secs(60);
-        Trainer::at(Place::in_group(group), model, weights, &self.stage, 1, deadline).expect("a whole model")
+        Trainer::at(Seat::in_group(group), model, weights, &self.stage, 1, deadline).expect("a whole model")
     }
 
     fn step(&self, trainer: &mut Trainer, group: &dyn Group) -> Prepared {
@@ -85,12 +85,20 @@ fn whole(trainer: &mut Trainer, group: &dyn Group) -> Weights {
     weights.into_iter().map(|(name, weight)| (name, weight.copy())).collect()
 }
 
-/// Runs `work` on every rank of a world.
+/// Runs `work` on every rank of a world, two on a node and the last alone where their number is odd.
 fn on_ranks<T: Send + 'static>(
     world: usize,
-    work: impl Fn(&LocalGroup) -> T + Clone + Send + 'static,
+    work: impl Fn(&dyn Group) -> T + Clone + Send + 'static,
 ) -> Vec<T> {
-    let ranks = LocalGroup::world(world).into_iter().map(|group| {
+    on_nodes(&(0..world as u32).map(|rank| rank / 2).collect::<Vec<_>>(), work)
+}
+
+/// Runs `work` on every rank of a world whose ranks lie on these nodes.
+fn on_nodes<T: Send + 'static>(
+    nodes: &[u32],
+    work: impl Fn(&dyn Group) -> T + Clone + Send + 'static,
+) -> Vec<T> {
+    let ranks = Nodes::local(nodes).into_iter().map(|group| {
         let work = work.clone();
         thread::spawn(move || work(&group))
     });
@@ -250,6 +258,7 @@ fn a_state_written_by_some_ranks_goes_on_in_a_world_of_another_size() {
     plan.stage.trainable = Trainable::Language;
     let (start, (expected, _)) = (start(&plan), run(&plan, 1));
     let (full, optimizer, replicate) = (Sharding::Full, Sharding::Optimizer, Sharding::Replicate);
+    let hybrid = Sharding::Hybrid;
     for (writers, readers) in [
         ((full, 4), (full, 3)),
         ((full, 1), (full, 2)),
@@ -257,6 +266,9 @@ fn a_state_written_by_some_ranks_goes_on_in_a_world_of_another_size() {
         ((optimizer, 3), (full, 1)),
         ((optimizer, 3), (replicate, 1)),
         ((replicate, 1), (full, 3)),
+        ((hybrid, 4), (full, 3)),
+        ((full, 4), (hybrid, 3)),
+        ((hybrid, 4), (hybrid, 1)),
     ] {
         let folder = tempfile::tempdir().expect("temporary folder");
         let weights = interrupted(&plan, writers, readers, folder.path());
@@ -280,7 +292,7 @@ fn a_state_that_lacks_a_part_is_refused_by_the_parts_name() {
     let folder = tempfile::tempdir().expect("temporary folder");
     let plan = Plan::of(StageKind::Sft, answers).sharded(Sharding::Full);
     let (first, to) = (plan.clone(), folder.path().to_owned());
-    on_ranks(2, move |group| first.trainer(group).save_state(&to).expect("written").0);
+    on_ranks(2, move |group| drop(first.trainer(group).save_state(&to).expect("written")));
     let lost = "training_state-00002-of-00002.safetensors";
     std::fs::remove_file(folder.path().join(lost)).expect("written before");
     let error = plan.trainer(&LocalGroup::alone()).load_state(folder.path()).expect_err("half a state");
@@ -315,4 +327,54 @@ fn an_export_from_shards_is_that_of_one_rank() {
     for sharding in SHARDED {
         assert!(export(&plan.sharded(sharding), 3) == expected, "{sharding:?}");
     }
+}
+
+/// Three nodes of two ranks, not in order.
+const NODES: [u32; 6] = [1, 0, 1, 2, 0, 2];
+
+#[test]
+fn nodes_that_hold_copies_take_the_step_of_one_rank_and_agree() {
+    let plan = Plan::of(StageKind::Prpo, rollouts).sharded(Sharding::Hybrid);
+    let (start, (expected, norms)) = (start(&plan), run(&plan, 1));
+    let ranks = on_nodes(&NODES, move |group| {
+        let mut trainer = plan.trainer(group);
+        let norm = plan.step(&mut trainer, group).grad_norm;
+        (whole(&mut trainer, group), norm, trainer.part(), trainer.digest())
+    });
+    for (weights, norm, part, digest) in &ranks {
+        let error = error(&start, &expected, weights);
+        assert!(error <= 1e-4, "{error:e}");
+        assert_eq!(*norm, ranks[0].1);
+        assert!(
+            (norm / norms[0] - 1.0).abs() <= 1e-6,
+            "every parameter counts once: {norm} and {}",
+            norms[0]
+        );
+        assert_eq!(part.of, 2);
+        let copies: Vec<_> = ranks.iter().filter(|(_, _, other, _)| other == part).collect();
+        assert!(copies.len() == 3 && copies.iter().all(|(_, _, _, other)| other == digest));
+    }
+    assert_ne!(ranks[0].3, ranks[2].3, "two ranks of a node own different slices");
+}
+
+#[test]
+fn of_several_copies_the_first_node_writes_state_and_export() {
+    let source = tempfile::tempdir().expect("temporary folder");
+    std::fs::write(source.path().join("config.json"), r#"{"dtype":"float32"}"#).expect("writable");
+    let (state, export) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    let (plan, from) =
+        (Plan::of(StageKind::Sft, answers).sharded(Sharding::Hybrid), source.path().to_owned());
+    let (to, out) = (state.path().to_owned(), export.path().to_owned());
+    let wrote = on_nodes(&NODES, move |group| {
+        let mut trainer = plan.trainer(group);
+        let file = trainer.save_state(&to).expect("written").map(|(name, _)| name);
+        let export = trainer.export(&from, &out, settings::Dtype::Float32, group).expect("written");
+        (file, !export.is_empty())
+    });
+    let part = |n: usize| Some(format!("training_state-0000{n}-of-00002.safetensors"));
+    // Rank 1 and rank 4 are node 0.
+    let expected =
+        [(None, false), (part(1), true), (None, false), (None, false), (part(2), false), (None, false)];
+    assert_eq!(wrote, expected);
+    assert_eq!(std::fs::read_dir(state.path()).expect("a folder").count(), 2);
 }
