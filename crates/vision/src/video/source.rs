@@ -62,14 +62,15 @@ impl Source {
         quiet();
         let name = || path.display().to_string();
         let read = |e: std::io::Error| Error::Read { path: name(), reason: e.to_string() };
-        let file = File::open(path).map_err(read)?;
-        let about = file.metadata().map_err(read)?;
+        // Asked before it is opened: opening a pipe waits for a writer.
+        let about = std::fs::metadata(path).map_err(read)?;
         if !about.is_file() {
             return Err(Error::Read { path: name(), reason: "it is no plain file".into() });
         }
         if about.len() == 0 {
             return Err(Error::EmptyVideo { path: name() });
         }
+        let file = File::open(path).map_err(read)?;
         let container = |e: ffmpeg::Error| Error::Container { path: name(), reason: e.to_string() };
         let io = StreamIo::from_read_seek_with_capacity(file, 1 << 16).map_err(container)?;
         let mut options = Dictionary::new();
@@ -102,7 +103,8 @@ impl Source {
         }
         let tick = f64::from(stream.time_base());
         let own = (stream.duration() > 0).then(|| stream.duration() as f64 * tick);
-        let whole = (input.duration() > 0).then(|| input.duration() as f64 / 1e6);
+        // A file's sound may be longer than its pictures.
+        let whole = (input.duration() > 0 && input.nb_streams() == 1).then(|| input.duration() as f64 / 1e6);
         let rate = f64::from(stream.avg_frame_rate());
         let declared = own.or(whole);
         let positive =
@@ -164,8 +166,13 @@ fn size(parameters: &ffmpeg::codec::Parameters) -> (usize, usize) {
     (usize::try_from(width).unwrap_or(0), usize::try_from(height).unwrap_or(0))
 }
 
-/// Keeps FFmpeg from writing to stderr: what goes wrong is told once, by us.
+/// Lets the bindings learn the words for FFmpeg's errors, and keeps FFmpeg from writing to stderr: what goes wrong is
+/// told once, by us.
 fn quiet() {
     static ONCE: Once = Once::new();
-    ONCE.call_once(|| ffmpeg::log::set_level(ffmpeg::log::Level::Quiet));
+    ONCE.call_once(|| {
+        // Without devices and filters nothing of it can fail.
+        let _ = ffmpeg::init();
+        ffmpeg::log::set_level(ffmpeg::log::Level::Quiet);
+    });
 }
