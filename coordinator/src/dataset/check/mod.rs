@@ -1,13 +1,17 @@
-//! `coordinator dataset check`: what is wrong with a manifest and its pictures, all of it.
+//! `coordinator dataset check`: what is wrong with manifests and their pictures and videos, all of it.
+
+mod entries;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::thread::available_parallelism;
 
-use serde_json::Value;
+use data::{is_video_name, ready_made};
+use settings::DataSource;
+use vision::{VideoOptions, decode, video_pictures};
 
+use self::entries::{Entry, read};
 use super::parallel;
 use crate::failure::Failure;
 use crate::tell;
@@ -15,13 +19,13 @@ use crate::tell;
 /// What to check.
 #[derive(clap::Args)]
 pub struct Args {
-    /// JSON lines in the published image format.
+    /// JSON lines (pictures) or a JSON array (videos) in the published format; several files joined by ":".
     #[arg(long, value_name = "FILE")]
     manifest: PathBuf,
-    /// The folder that the manifest's file names are relative to.
+    /// The folder that the manifest's file names are relative to; as many as files, joined by ":".
     #[arg(long, value_name = "DIR")]
     media: PathBuf,
-    /// Manifests of the other splits: none may share a reference picture with this one.
+    /// Manifests of the other splits: none may share a reference picture or a video with this one.
     #[arg(long, value_name = "FILE", num_args = 1..)]
     other: Vec<PathBuf>,
 }
@@ -40,29 +44,34 @@ impl fmt::Display for Finding {
     }
 }
 
-/// A line that could be read.
-#[derive(Clone, Debug, PartialEq)]
-struct Entry {
-    line: usize,
-    id: String,
-    images: Vec<String>,
-    score: f64,
-}
-
 /// Checks a manifest; every finding is a line on stdout.
 ///
 /// # Errors
-/// Exit code 2 if anything is wrong: a broken line, a missing or unreadable picture, an id or picture named twice, a
-/// score outside [1, 5], a reference picture that another split has too.
+/// Exit code 2 if anything is wrong: a broken entry, a missing or unreadable picture or video, one that is cut off or
+/// damaged, an id or picture named twice, a score outside [1, 5], a reference picture that another split has too.
 pub fn run(args: &Args) -> Result<(), Failure> {
-    let (entries, mut findings) = read(&args.manifest)?;
+    let manifests = DataSource::split(&args.manifest);
+    let folders = DataSource::split(&args.media);
+    if manifests.len() != folders.len() {
+        return Err(Failure::input(format!(
+            "--manifest joins {} files and --media {} folders; expected as many",
+            manifests.len(),
+            folders.len()
+        )));
+    }
+    let (mut findings, mut own, mut count) = (Vec::new(), BTreeSet::new(), 0);
+    for (manifest, media) in manifests.iter().zip(&folders) {
+        let (entries, broken) = read(manifest)?;
+        findings.extend(broken);
+        findings.extend(duplicates(&entries));
+        findings.extend(out_of_range(&entries));
+        findings.extend(unreadable(&entries, media)?);
+        own.extend(references(&entries));
+        count += entries.len();
+    }
     let shown = args.manifest.display().to_string();
-    findings.extend(duplicates(&shown, &entries));
-    findings.extend(out_of_range(&shown, &entries));
-    findings.extend(unreadable(&shown, &entries, &args.media)?);
-    let own = references(&entries);
-    for other in &args.other {
-        let (entries, broken) = read(other)?;
+    for other in args.other.iter().flat_map(|other| DataSource::split(other)) {
+        let (entries, broken) = read(&other)?;
         findings.extend(broken);
         findings.extend(leaks(&shown, &own, &other.display().to_string(), &references(&entries)));
     }
@@ -70,110 +79,91 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         tell::out(finding)?;
     }
     match findings.len() {
-        0 => tell::out(format_args!(
-            "{shown}: {} entries over {} references, nothing wrong",
-            entries.len(),
-            own.len()
-        )),
-        count => Err(Failure::input(format!(
-            "{shown}: {count} findings in {} entries, listed above",
-            entries.len()
-        ))),
+        0 => tell::out(format_args!("{shown}: {count} entries over {} references, nothing wrong", own.len())),
+        found => Err(Failure::input(format!("{shown}: {found} findings in {count} entries, listed above"))),
     }
 }
 
-fn read(manifest: &Path) -> Result<(Vec<Entry>, Vec<Finding>), Failure> {
-    let shown = manifest.display();
-    let text = fs::read_to_string(manifest).map_err(|e| {
-        Failure::input(format!("{shown}: cannot be read: {e}; expected a manifest of JSON lines"))
-    })?;
-    let (mut entries, mut findings) = (Vec::new(), Vec::new());
-    for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-        match entry(index + 1, line) {
-            Ok(entry) => entries.push(entry),
-            Err(what) => findings.push(Finding { at: format!("{shown}:{}", index + 1), what }),
-        }
-    }
-    if entries.is_empty() && findings.is_empty() {
-        findings.push(Finding { at: shown.to_string(), what: "there is no entry in it".into() });
-    }
-    Ok((entries, findings))
-}
-
-fn entry(line: usize, text: &str) -> Result<Entry, String> {
-    let value: Value = serde_json::from_str(text).map_err(|e| format!("is no JSON object: {e}"))?;
-    let id = match &value["id"] {
-        Value::String(id) => id.clone(),
-        Value::Number(id) => id.to_string(),
-        _ => return Err("has no id".into()),
-    };
-    let image = value["image"].as_array().ok_or("has no list of images under \"image\"")?;
-    let images: Vec<String> = image.iter().filter_map(|name| name.as_str().map(str::to_owned)).collect();
-    if images.is_empty() || images.len() != image.len() {
-        return Err(format!("\"image\" is {}, expected file names", value["image"]));
-    }
-    let turns = value["conversations"].as_array().ok_or("has no \"conversations\"")?;
-    let turn = |from: &str| turns.iter().find(|turn| turn["from"] == from).map(|turn| &turn["value"]);
-    if !turn("human").is_some_and(Value::is_string) {
-        return Err("has no question (a turn from \"human\")".into());
-    }
-    let answer = turn("gpt").ok_or("has no score (a turn from \"gpt\")")?;
-    let score = answer.as_f64().or_else(|| answer.as_str().and_then(|text| text.trim().parse().ok()));
-    let score = score.ok_or_else(|| format!("its score is {answer}, expected a number"))?;
-    Ok(Entry { line, id, images, score })
-}
-
-fn duplicates(shown: &str, entries: &[Entry]) -> Vec<Finding> {
-    let (mut ids, mut images) = (BTreeMap::new(), BTreeMap::new());
+fn duplicates(entries: &[Entry]) -> Vec<Finding> {
+    let (mut ids, mut files) = (BTreeMap::new(), BTreeMap::new());
     let mut findings = Vec::new();
     for entry in entries {
-        let at = format!("{shown}:{}", entry.line);
-        if let Some(line) = ids.insert(&entry.id, entry.line) {
-            findings.push(Finding { at: at.clone(), what: format!("id {} is line {line}'s too", entry.id) });
-        }
-        if let Some(line) = images.insert(&entry.images, entry.line) {
-            findings.push(Finding { at, what: format!("{} is line {line}'s too", entry.images.join(", ")) });
-        }
+        let mut twice = |what: String, first: Option<&str>| {
+            let finding = |first| Finding { at: entry.at.clone(), what: format!("{what} is {first}'s too") };
+            findings.extend(first.map(finding));
+        };
+        twice(format!("id {}", entry.id), ids.insert(&entry.id, entry.place.as_str()));
+        twice(entry.files.join(", "), files.insert(&entry.files, entry.place.as_str()));
     }
     findings
 }
 
-fn out_of_range(shown: &str, entries: &[Entry]) -> Vec<Finding> {
+fn out_of_range(entries: &[Entry]) -> Vec<Finding> {
     let outside = entries.iter().filter(|entry| !(1.0..=5.0).contains(&entry.score));
-    outside
-        .map(|entry| Finding {
-            at: format!("{shown}:{}", entry.line),
-            what: format!("its score {} is outside [1, 5]", entry.score),
-        })
-        .collect()
+    let finding = |entry: &Entry| Finding {
+        at: entry.at.clone(),
+        what: format!("its score {} is outside [1, 5]", entry.score),
+    };
+    outside.map(finding).collect()
 }
 
-fn unreadable(shown: &str, entries: &[Entry], media: &Path) -> Result<Vec<Finding>, Failure> {
+fn unreadable(entries: &[Entry], media: &Path) -> Result<Vec<Finding>, Failure> {
     let mut first: BTreeMap<&str, usize> = BTreeMap::new();
-    for entry in entries {
-        for image in &entry.images {
-            first.entry(image).or_insert(entry.line);
+    for (number, entry) in entries.iter().enumerate() {
+        for file in &entry.files {
+            first.entry(file).or_insert(number);
         }
     }
-    let pictures: Vec<(&str, usize)> = first.into_iter().collect();
+    let files: Vec<(&str, usize)> = first.into_iter().collect();
     let threads = available_parallelism().map_or(1, usize::from);
-    let found = parallel::map(threads, &pictures, |&(image, line)| {
-        let path = media.join(image);
-        let what = if path.is_file() {
-            vision::decode(&path).err().map(|e| e.to_string())
-        } else {
-            Some(format!("{} is missing", path.display()))
-        };
-        Ok::<_, Failure>(what.map(|what| (line, what)))
+    let found = parallel::map(threads, &files, |&(file, number)| {
+        let wrong = faults(&media.join(file));
+        Ok::<_, Failure>(wrong.into_iter().map(|what| (number, what)).collect::<Vec<_>>())
     })?;
     let mut found: Vec<(usize, String)> = found.into_iter().flatten().collect();
     found.sort();
-    Ok(found.into_iter().map(|(line, what)| Finding { at: format!("{shown}:{line}"), what }).collect())
+    Ok(found.into_iter().map(|(number, what)| Finding { at: entries[number].at.clone(), what }).collect())
+}
+
+/// What is wrong with a picture's or video's file; a video that is not there is its ready-made pictures.
+fn faults(path: &Path) -> Vec<String> {
+    if is_video_name(path) {
+        match ready_made(path) {
+            _ if path.is_file() => match video_pictures(path, &VideoOptions::default()) {
+                Ok(made) => {
+                    made.about.notes.iter().map(|note| format!("{}: {note}", path.display())).collect()
+                }
+                Err(error) => vec![error.to_string()],
+            },
+            Some(pictures) => pictures.iter().flat_map(|picture| faults(picture)).collect(),
+            None => vec![format!("{} is missing, and so are pictures of it (_0.png)", path.display())],
+        }
+    } else if path.is_file() {
+        decode(path).err().map(|error| error.to_string()).into_iter().collect()
+    } else {
+        vec![format!("{} is missing", path.display())]
+    }
 }
 
 /// The references of a manifest's pictures.
 fn references(entries: &[Entry]) -> BTreeSet<String> {
-    entries.iter().flat_map(|entry| &entry.images).map(|image| reference(image)).collect()
+    let of = |entry: &Entry| -> Vec<String> {
+        if entry.video {
+            entry.files.iter().take(1).map(|file| video(file)).collect()
+        } else {
+            entry.files.iter().map(|file| reference(file)).collect()
+        }
+    };
+    entries.iter().flat_map(of).collect()
+}
+
+/// `v/a.mp4` and its mosaic `v/a_0.png` are of `v/a`.
+fn video(file: &str) -> String {
+    let stem = Path::new(file).with_extension("").to_string_lossy().to_lowercase();
+    match stem.strip_suffix("_0") {
+        Some(video) if !is_video_name(Path::new(file)) => video.to_owned(),
+        _ => stem,
+    }
 }
 
 /// `I01_10_03.png` and `I01_10_03.c2.png` are of `i01`; a name without type and level is its own reference.
@@ -206,7 +196,7 @@ fn leaks(shown: &str, own: &BTreeSet<String>, other: &str, others: &BTreeSet<Str
 
 #[cfg(test)]
 mod tests {
-    use super::{entry, reference};
+    use super::{reference, video};
 
     #[test]
     fn references_follow_kadids_names() {
@@ -224,22 +214,11 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_is_not_the_published_format_is_told_what_it_lacks() {
-        let good = r#"{"id": 1, "image": ["a.png"], "conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": 3.5}]}"#;
-        assert_eq!(entry(1, good).expect("good").score, 3.5);
-        for (bad, says) in [
-            ("{", "no JSON"),
-            ("[]", "no id"),
-            (r#"{"id": 1}"#, "image"),
-            (r#"{"id": 1, "image": [3], "conversations": []}"#, "file names"),
-            (r#"{"id": 1, "image": ["a"], "conversations": []}"#, "question"),
-            (
-                r#"{"id": 1, "image": ["a"], "conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "good"}]}"#,
-                "number",
-            ),
-        ] {
-            let error = entry(1, bad).expect_err(bad);
-            assert!(error.contains(says), "{error}");
+    fn a_video_and_its_mosaic_are_one() {
+        for (file, expected) in
+            [("v/A_1_2.mp4", "v/a_1_2"), ("v/A_1_2_0.png", "v/a_1_2"), ("v/a_0.mp4", "v/a_0")]
+        {
+            assert_eq!(video(file), expected, "{file}");
         }
     }
 }
