@@ -12,7 +12,7 @@ BIN := $(CARGO_TARGET_DIR)/release
 DATA := runs/quickstart-data
 PYTHON := $(CACHE)/venv/bin/python3
 
-.PHONY: help setup build quickstart warmstart dataset test lint bench bench-rollout bench-preprocess bench-step bench-memory bench-shard bench-link check-memory check-nccl fuzz clean
+.PHONY: help setup build quickstart warmstart dataset test lint bench bench-rollout bench-preprocess bench-video bench-step bench-memory bench-shard bench-link check-memory check-nccl fuzz clean
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
 
@@ -56,13 +56,17 @@ lint: setup-test
 	cargo deny --log-level error check bans licenses sources
 
 ## make bench        every claim of speed, as a ratio measured in one run (an idle machine, about an hour)
-bench: bench-rollout bench-preprocess bench-step bench-memory
+bench: bench-rollout bench-preprocess bench-video bench-step bench-memory bench-shard
 ## make bench-rollout     responses drawn, against transformers' generate
 bench-rollout: build setup-test
 	$(PYTHON) tests/python/bench_rollout.py $(BIN)/worker --cache $(CACHE)/bench-models
 ## make bench-preprocess  pictures read and cut, against transformers' fast processor
 bench-preprocess: build setup-test
 	$(PYTHON) tests/python/bench_preprocess.py $(BIN)/worker configs/quickstart/checkpoint
+
+## make bench-video       videos decoded and packed as pictures, against PyAV
+bench-video: build setup-test
+	$(PYTHON) tests/python/bench_video.py $(BIN)/worker $(CACHE)/videos
 
 ## make check-memory a 3B-shaped checkpoint loads and scores within 1.3 times its size (8 GB of disk for a minute)
 check-memory: build setup-test

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Feeds damaged files to every reader that needs no libtorch: weights, index, picture, manifest, labels. What breaks one
+# Feeds damaged files to every reader that needs no libtorch: weights, index, picture, video, manifest, labels. What breaks one
 # is kept under fuzz/artifacts and ends the script.
 # usage: fuzz.sh [SECONDS] [TARGET]…    (default: 60 seconds for each)
 set -euo pipefail
@@ -8,7 +8,7 @@ root=$here/../..
 cache=${PRERESQ_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/preresq}
 seconds=${1:-60}
 [ $# -eq 0 ] || shift
-[ $# -gt 0 ] || set -- weights index picture manifest labels
+[ $# -gt 0 ] || set -- weights index picture video manifest labels
 say() { printf 'fuzz: %s\n' "$*"; }
 
 if [ ! -x "$cache/tools/bin/cargo-fuzz" ]; then
@@ -28,12 +28,13 @@ seeds() {
       echo '{"metadata":{"total_size":5},"weight_map":{"a":"x","b":"x"}}' >"$to/whole"
       echo '{"weight_map":{"a":"../x"}}' >"$to/outside" ;;
     picture) cp "$root"/crates/vision/tests/fixtures/*.{jpg,png,webp,gif,bmp,tif} "$to" ;;
+    video) cp "$root"/crates/vision/tests/fixtures/videos/*.{mp4,mkv,ts,h264,avi,webm,m4a} "$to" ;;
     manifest)
       echo '{"id":1,"dataset_name":"d","image":["I01_01_01.png"],"conversations":[{"from":"human","value":"<image>"},{"from":"gpt","value":4.6}]}' >"$to/line"
       echo '[{"image":["v/a_0.png","v/a_1.png"],"conversations":[{"from":"gpt","value":"3.5"}]}]' >"$to/array" ;;
     labels)
       printf 'a.png 3.5\nr.png b.png 4 0.5\nc.mp4, 2\n' >"$to/lines" ;;
-    *) printf 'fuzz: unknown target "%s", expected weights, index, picture, manifest or labels\n' "$2" >&2; exit 2 ;;
+    *) printf 'fuzz: unknown target "%s", expected weights, index, picture, video, manifest or labels\n' "$2" >&2; exit 2 ;;
   esac
 }
 

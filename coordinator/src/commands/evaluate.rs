@@ -1,8 +1,8 @@
 //! `coordinator evaluate`: agreement of a prediction file with a label file.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use eval::{Fit, Label, Matching, Report, read_labels, read_predictions};
+use eval::{Fit, Label, Matching, Report, parse_labels, read_labels, read_predictions};
 use serde::Serialize;
 
 use crate::failure::Failure;
@@ -11,7 +11,8 @@ use crate::tell;
 /// Arguments of `coordinator evaluate`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Mean opinion scores: "dis mos", "dis mos std", "ref dis mos", "ref dis mos std" or "path, mos" a line.
+    /// Mean opinion scores: "dis mos", "dis mos std", "ref dis mos", "ref dis mos std" or "path, mos" a line; or a
+    /// training manifest, JSON lines or an array.
     #[arg(long, value_name = "MOS.txt")]
     pub labels: PathBuf,
     /// Predicted qualities: "path score" a line.
@@ -41,7 +42,7 @@ struct Output {
 /// If a file is broken, or no label has a prediction (2).
 pub fn run(args: Args) -> Result<(), Failure> {
     let Args { labels, predictions, json } = args;
-    let labels = read_labels(&labels).map_err(Failure::input)?;
+    let labels = label_file(&labels)?;
     let predictions = read_predictions(&predictions).map_err(Failure::input)?;
     let matching = Matching::of(&labels, &predictions);
     if let Some(note) = missing_note(&labels, &matching) {
@@ -57,6 +58,30 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let output = evaluate(&labels, &predictions, &matching);
     let text = if json { serde_json::to_string(&output).map_err(Failure::other)? } else { table(&output) };
     tell::out(text)
+}
+
+/// The labels of a text file or of a manifest, which begins with a bracket.
+fn label_file(path: &Path) -> Result<Vec<Label>, Failure> {
+    let bytes = std::fs::read(path)
+        .map_err(|e| Failure::input(format!("{}: {e}; expected a readable label file", path.display())))?;
+    let name = path.display().to_string();
+    let begins = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes).trim_ascii_start().first();
+    if !matches!(begins, Some(b'{' | b'[')) {
+        return match std::str::from_utf8(&bytes) {
+            Ok(text) => parse_labels(text, &name).map_err(Failure::input),
+            Err(_) => read_labels(path).map_err(Failure::input),
+        };
+    }
+    let samples = data::parse_manifest(&name, &bytes, Path::new(""), "").map_err(Failure::input)?;
+    let mut seen = std::collections::HashSet::new();
+    let label = |sample: data::Sample| {
+        let path = sample.images.first().map(|file| file.display().to_string()).unwrap_or_default();
+        if !seen.insert(path.clone()) {
+            return Err(Failure::input(format!("{name}: {path:?} stands in it twice: keep one of them")));
+        }
+        Ok(Label { path, reference: None, mos: sample.mos, std: None })
+    };
+    samples.into_iter().map(label).collect()
 }
 
 fn evaluate(labels: &[Label], predictions: &[eval::Prediction], matching: &Matching) -> Output {
@@ -104,7 +129,7 @@ fn table(output: &Output) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use eval::{parse_labels, parse_predictions};
+    use eval::parse_predictions;
 
     fn output(labels: &str, predictions: &str) -> (Output, Option<String>) {
         let labels = parse_labels(labels, "mos.txt").expect("labels");

@@ -195,3 +195,31 @@ fn check_finds_each_kind_of_fault() {
     fs::write(media.join(format!("{image}.png")), b"no picture").expect("written");
     assert!(checked(&manifest, &media, &[]).expect_err("unreadable").message.contains("1 finding"));
 }
+
+#[test]
+fn check_decodes_videos_and_finds_cut_off_ones_and_leaks_between_splits() {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/vision/tests/fixtures/videos");
+    let folder = tempfile::tempdir().expect("a folder");
+    let whole = fs::read(fixtures.join("flat.mp4")).expect("a video");
+    let sound = fs::read(fixtures.join("sound.m4a")).expect("sound");
+    for (name, bytes) in
+        [("a.mp4", &whole[..]), ("cut.mp4", &whole[..whole.len() * 6 / 10]), ("sound.mp4", &sound)]
+    {
+        fs::write(folder.path().join(name), bytes).expect("written");
+    }
+    let turns = r#""conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": 3}]"#;
+    let line = |name: &str| format!(r#"{{"id": "{name}", "video": "{name}.mp4", {turns}}}"#);
+    let write = |name: &str, text: String| {
+        let file = folder.path().join(name);
+        fs::write(&file, text).expect("written");
+        file
+    };
+    let good = write("good.jsonl", line("a"));
+    checked(&good, folder.path(), &[]).expect("nothing wrong");
+    let ready = write("ready.json", format!(r#"[{{"id": 1, "image": ["a_0.png", "a_1.png"], {turns}}}]"#));
+    let leak = checked(&good, folder.path(), &[&ready]).expect_err("the same video").message;
+    assert!(leak.contains("1 findings"), "{leak}");
+    let bad = write("bad.jsonl", ["a", "cut", "sound", "absent"].map(line).join("\n"));
+    let said = checked(&bad, folder.path(), &[]).expect_err("three faults").message;
+    assert!(said.contains("3 findings in 4 entries"), "{said}");
+}

@@ -8,7 +8,7 @@ use eval::{Fit, Means, Pair, Report, by_key};
 use proto::v1::{Sample, SampleRollout, Sampling};
 use settings::{Evaluation, Reward, Scope, Score, Stage, StageKind};
 
-use super::shares::{images, sample_cost};
+use super::shares::{images, is_video, sample_cost};
 use super::supervised::distortion;
 use super::worth::Worth;
 use super::{PlanError, Planner, share};
@@ -48,6 +48,7 @@ impl Planner {
                 images: images(s),
                 prompt: evaluation_prompt(s),
                 augment_seed: None,
+                video: is_video(s),
             })
             .collect();
         let tokens = u64::from(responses) * u64::from(settings.rollout.max_new_tokens);

@@ -1,8 +1,9 @@
 //! Label files to samples, each source read once however many stages use it.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
-use data::Sample;
+use data::{Sample, is_video_name, ready_made};
 use settings::{DataSource, Run, Stage, StageKind};
 
 use super::supervised::distortion;
@@ -45,13 +46,15 @@ fn load(
 
 fn demand_pictures(samples: &[Sample], stage: &Stage) -> Result<(), PlanError> {
     for sample in samples {
-        if let Some(missing) = sample.images.iter().find(|path| !path.is_file()) {
+        let there = |path: &Path| path.is_file() || (is_video_name(path) && ready_made(path).is_some());
+        if let Some(missing) = sample.images.iter().find(|path| !there(path)) {
             return Err(PlanError::Sample {
                 stage: stage.name.clone(),
                 sample: sample.id.clone(),
                 reason: format!(
-                    "{} is no file; expected the picture that the label file names",
-                    missing.display()
+                    "{} is no file; expected the {} that the label file names",
+                    missing.display(),
+                    if is_video_name(missing) { "video" } else { "picture" }
                 ),
             });
         }

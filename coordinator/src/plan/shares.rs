@@ -26,8 +26,14 @@ pub(super) fn wire_sample(sample: &data::Sample, stage: &Stage, occasion: Occasi
         id: sample.id.clone(),
         images: images(sample),
         prompt: prompt(sample, &data.prompts, occasion),
-        augment_seed: augmented.then(|| sample_seed("augment", occasion, &sample.id)),
+        // A video's frames stay as they are: a cut of a mosaic is no mosaic.
+        augment_seed: (augmented && !is_video(sample)).then(|| sample_seed("augment", occasion, &sample.id)),
+        video: is_video(sample),
     }
+}
+
+pub(super) fn is_video(sample: &data::Sample) -> bool {
+    sample.media == data::Media::Video
 }
 
 /// The pictures' paths, absolute: workers have their own current folder.
@@ -43,7 +49,11 @@ pub(super) fn sample_cost(sample: &Sample, stage: &Stage, answer_tokens: u64) ->
         (None, Some(pixels)) => PATCHES.min(u64::from(pixels) / (PATCH * PATCH)),
         (None, None) => PATCHES,
     };
-    let patches = picture * sample.images.len() as u64;
+    let pictures = match sample.images.len() {
+        1 if sample.video => data::VIDEO_PICTURES,
+        count => count,
+    };
+    let patches = picture * pictures as u64;
     cost(sample.prompt.len() as u64 / BYTES_A_TOKEN + patches / 4 + answer_tokens, patches)
 }
 

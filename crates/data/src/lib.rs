@@ -13,6 +13,7 @@ mod placement;
 mod plan;
 mod prompts;
 mod sample;
+mod video;
 
 pub use answers::{Description, Kind, Piece, QUALITY_WORDS, answer, aspect_scores, describe};
 pub use draws::Draws;
@@ -25,3 +26,4 @@ pub use prompts::{
     evaluation_prompt, prompt,
 };
 pub use sample::{Distortion, Media, Sample};
+pub use video::{VIDEO_PICTURES, is_video_name, ready_made};

@@ -8,9 +8,7 @@ use settings::DataSource;
 
 use crate::error::Error;
 use crate::sample::{Distortion, Media, Sample};
-
-/// The most pictures that a video is shown as: a mosaic and three single frames.
-const VIDEO_PICTURES: usize = 4;
+use crate::video::{VIDEO_PICTURES, is_video_name};
 
 /// Reads every source's manifests, in order, with ids that are unique over all of them.
 ///
@@ -87,7 +85,7 @@ fn sample_of(
     if !entry.is_object() {
         return Err(format!("expected an object with \"image\" and \"conversations\", got {}", shown(entry)));
     }
-    let files = pictures(entry, media)?;
+    let (files, media) = pictures(entry, media)?;
     let dataset = dataset(entry.get("dataset_name").and_then(Value::as_str));
     let first = files.first().map(|file| file.with_extension("")).unwrap_or_default();
     Ok(Sample {
@@ -96,36 +94,49 @@ fn sample_of(
         media,
         question: question(entry)?,
         mos: mos(entry)?,
-        distortion: files.first().filter(|_| files.len() == 1).and_then(|file| Distortion::of(file)),
+        distortion: match (media, &files[..]) {
+            (Media::Image, [file]) => Distortion::of(file),
+            _ => None,
+        },
         images: files.into_iter().map(|file| folder.join(file)).collect(),
     })
 }
 
-fn pictures(entry: &Value, media: Media) -> Result<Vec<PathBuf>, String> {
-    let expected = "expected \"image\": [\"file.png\"]";
-    let files: Vec<PathBuf> = match entry.get("image") {
-        Some(Value::String(file)) => vec![inside(file)?],
+/// The files of an entry, and what they are: a video itself may stand under "video", or as the only "image".
+fn pictures(entry: &Value, media: Media) -> Result<(Vec<PathBuf>, Media), String> {
+    let (key, expected) = match (entry.get("image"), entry.get("video")) {
+        (Some(_), Some(_)) => return Err("both image and video; expected one of them".into()),
+        (None, Some(_)) => ("video", "expected \"video\": \"file.mp4\""),
+        _ => ("image", "expected \"image\": [\"file.png\"]"),
+    };
+    let files: Vec<PathBuf> = match entry.get(key) {
+        Some(Value::String(file)) => vec![inside(key, file)?],
         Some(Value::Array(files)) => {
             let file = |file: &Value| match file.as_str() {
-                Some(file) => inside(file),
-                None => Err(format!("image {} is not text; {expected}", shown(file))),
+                Some(file) => inside(key, file),
+                None => Err(format!("{key} {} is not text; {expected}", shown(file))),
             };
             files.iter().map(file).collect::<Result<_, _>>()?
         }
-        Some(other) => return Err(format!("image is {}; {expected}", shown(other))),
+        Some(other) => return Err(format!("{key} is {}; {expected}", shown(other))),
         None => return Err(format!("no image; {expected}")),
     };
+    let videos = files.iter().filter(|file| is_video_name(file)).count();
+    let media = if key == "video" || videos > 0 { Media::Video } else { media };
     match (media, files.len()) {
-        (_, 0) => Err(format!("image is an empty list; {expected}")),
+        (_, 0) => Err(format!("{key} is an empty list; {expected}")),
+        (_, n) if n > 1 && (key == "video" || videos > 0) => Err(format!(
+            "{key} lists {n} files, {videos} of them videos; expected one video, or pictures of one"
+        )),
         (Media::Video, n) if n > VIDEO_PICTURES => {
             Err(format!("image lists {n} pictures; expected at most {VIDEO_PICTURES} for a video"))
         }
-        _ => Ok(files),
+        _ => Ok((files, media)),
     }
 }
 
 /// The path, if it stays inside the folder that it is relative to.
-fn inside(file: &str) -> Result<PathBuf, String> {
+fn inside(key: &str, file: &str) -> Result<PathBuf, String> {
     let path = Path::new(file);
     let plain = path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
     let named = path.file_name().is_some() && !file.chars().any(char::is_control);
@@ -133,7 +144,7 @@ fn inside(file: &str) -> Result<PathBuf, String> {
         Ok(path.components().filter(|part| matches!(part, Component::Normal(_))).collect())
     } else {
         let file: String = file.chars().take(200).collect();
-        Err(format!("image {file:?} leaves the media folder; expected a relative path without '..'"))
+        Err(format!("{key} {file:?} leaves the media folder; expected a relative path without '..'"))
     }
 }
 
@@ -242,6 +253,37 @@ mod tests {
         );
         let said = read(&format!("[{}, {}]", video(1), video(5))).expect_err("five pictures");
         assert_eq!(said, "train.jsonl: entry 2: image lists 5 pictures; expected at most 4 for a video");
+    }
+
+    #[test]
+    fn a_video_may_be_named_itself_in_either_form_of_file() {
+        let itself = LINE.replace("\"image\": [\"I01_01_01.png\"]", "\"video\": \"v/I01_01_01.mp4\"");
+        let listed = LINE.replace("I01_01_01.png", "v/a.mkv");
+        for text in [format!("{itself}\n{listed}"), format!("[{itself}, {listed}]")] {
+            let samples = read(&text).expect("videos");
+            let seen: Vec<_> =
+                samples.iter().map(|s| (s.media, s.images[0].to_str(), s.id.as_str())).collect();
+            assert_eq!(
+                seen,
+                [
+                    (Media::Video, Some("/media/v/I01_01_01.mp4"), "kadid/v/I01_01_01"),
+                    (Media::Video, Some("/media/v/a.mkv"), "kadid/v/a")
+                ]
+            );
+            assert_eq!(samples[0].distortion, None);
+        }
+        for (wrong, words) in [
+            (
+                LINE.replace("\"I01_01_01.png\"", "\"a.mp4\", \"b.mp4\""),
+                "image lists 2 files, 2 of them videos",
+            ),
+            (LINE.replace("\"image\"", "\"video\": \"a.mp4\", \"image\""), "both image and video"),
+            (itself.replace("v/I01_01_01.mp4", "../a.mp4"), "video \"../a.mp4\" leaves the media folder"),
+            (itself.replace("\"v/I01_01_01.mp4\"", "3"), "video is 3; expected \"video\": \"file.mp4\""),
+        ] {
+            let said = read(&wrong).expect_err(&wrong);
+            assert!(said.contains(words), "{said}");
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ pub struct Sample {
     pub dataset: String,
     /// What the pictures are.
     pub media: Media,
-    /// The pictures, each its media folder and a relative path within.
+    /// The pictures, or a video itself: each its media folder and a relative path within.
     pub images: Vec<PathBuf>,
     /// The manifest's question; empty where it has none.
     pub question: String,

@@ -126,6 +126,10 @@ fn data_limits(stage: &Stage, at: &Path, limits: &mut Limits) {
         let expected = format!("a multiple of {TOKEN_SIDE}, the side of a visual token, above 0");
         limits.demand(crop > 0 && crop.is_multiple_of(TOKEN_SIDE), &at.key("crop"), crop, &expected);
     }
+    if let Some(side) = data.longest_side {
+        let expected = format!("at least {TOKEN_SIDE}, the side of a visual token");
+        limits.demand(side >= TOKEN_SIDE, &at.key("longest_side"), side, &expected);
+    }
     let least = TOKEN_SIDE * TOKEN_SIDE;
     for (key, value) in [("min_pixels", data.min_pixels), ("max_pixels", data.max_pixels)] {
         let expected = format!("at least {least}, the area of a visual token");

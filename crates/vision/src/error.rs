@@ -77,6 +77,61 @@ pub enum Error {
         /// The longer side over the shorter one.
         ratio: f64,
     },
+    /// Zero bytes.
+    #[error("{path}: is empty (0 bytes), expected a video")]
+    EmptyVideo {
+        /// The file.
+        path: String,
+    },
+    /// No container that is read, or its headers are damaged.
+    #[error(
+        "{path}: is no video that can be read: {reason}; expected a whole MP4, WebM, Matroska, AVI or MPEG file, or the like"
+    )]
+    Container {
+        /// The file.
+        path: String,
+        /// FFmpeg's words.
+        reason: String,
+    },
+    /// Nothing to see.
+    #[error("{path}: holds no pictures, only {audio} audio streams; expected a video")]
+    NoPictures {
+        /// The file.
+        path: String,
+        /// Audio streams.
+        audio: usize,
+    },
+    /// A codec that is not built in, or that refuses the stream's headers.
+    #[error("{path}: {codec} cannot be decoded: {reason}; convert the video, for example to H.264")]
+    Codec {
+        /// The file.
+        path: String,
+        /// FFmpeg's name for it.
+        codec: &'static str,
+        /// Why.
+        reason: String,
+    },
+    /// More pixels than are decoded: refused before anything is allocated for them.
+    #[error(
+        "{path}: frames of {width}x{height} pixels are more than the {max} that are decoded: scale the video down first",
+        max = crate::MAX_FRAME_PIXELS
+    )]
+    FrameTooLarge {
+        /// The file.
+        path: String,
+        /// Pixels.
+        width: usize,
+        /// Pixels.
+        height: usize,
+    },
+    /// No frame comes out of it.
+    #[error("{path}: no frame can be decoded: {reason}; expected a whole video: replace the file")]
+    NoFrame {
+        /// The file.
+        path: String,
+        /// Why.
+        reason: String,
+    },
     /// A video without frames.
     #[error("a video has no frames, expected at least one")]
     NoFrames,

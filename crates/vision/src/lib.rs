@@ -4,10 +4,12 @@
 //! decode(path) → Rgb → [augment] → resize(smart_resize) → patches [grid, 3·2·14·14]
 //!                 └──→ Distortion::apply(level, seed) → Rgb → encode_png
 //! video(frames) → patches [grid, 3·2·14·14], two frames a patch
+//! video_pictures(path) → a mosaic of 16 frames and three single ones, each Rgb
 //! ```
 //!
 //! Pixels are Pillow's: the published runs decoded and resized with it, and one 8-bit level on 1 % of the pixels
-//! moves a small model's log-probabilities by 0.05. Nothing here starts a thread.
+//! moves a small model's log-probabilities by 0.05. Nothing here starts a thread, but FFmpeg's decoders where they are
+//! told to.
 
 mod augment;
 mod colour;
@@ -33,4 +35,7 @@ pub use patches::{Grid, PatchSettings, Patches, patches};
 pub use random::Draws;
 pub use resize::{resize, smart_resize};
 pub use rgb::Rgb;
-pub use video::{VideoSettings, video};
+pub use video::{
+    FrameCache, MAX_FRAME_PIXELS, MAX_MOSAIC_PIXELS, MOSAIC_FRAMES, PICTURES, VideoAbout, VideoOptions,
+    VideoPictures, VideoSettings, video, video_pictures,
+};

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use model::{DrawKey, Limits, Response, Rollout, Sampling};
+use model::{DrawKey, Limits, Qwen, Response, Rollout, Sampling};
 use serde::Serialize;
 
 use super::request::{self, Dtype, Loaded, Request};
@@ -112,7 +112,8 @@ pub fn run(args: Args) -> Result<(), Failure> {
         tch::set_num_threads(i32::from(threads.max(1)));
     }
     let requests = request::read(&args.input)?;
-    let loaded = Loaded::open(&args.model, args.dtype.kind(), device)?;
+    let mut loaded = Loaded::open(&args.model, args.dtype.kind(), device)?;
+    loaded.qwen = Qwen::fastest(loaded.qwen.config, args.dtype.kind(), device);
     let start = Instant::now();
     let processor = &loaded.processor;
     let prepare = |request: &Request| request.prepare(processor);

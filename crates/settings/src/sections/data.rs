@@ -18,6 +18,10 @@ pub struct Data {
     pub min_pixels: Option<u32>,
     /// Upper bound on a resized picture's area, pixels; the processor's own when absent.
     pub max_pixels: Option<u32>,
+    /// The longest side of the pictures that are made of a video, pixels; the frames' own size when absent.
+    pub longest_side: Option<u32>,
+    /// A folder that keeps the pictures made of videos, by the videos' content; none are kept when absent.
+    pub frame_cache: Option<PathBuf>,
     /// How a step's samples are drawn.
     pub sampler: Sampler,
     /// Side of a random square crop at native scale in training, pixels; none when absent.
@@ -39,6 +43,8 @@ impl Default for Data {
             test: Vec::new(),
             min_pixels: None,
             max_pixels: None,
+            longest_side: None,
+            frame_cache: None,
             sampler: Sampler::Mixed,
             crop: None,
             flip: false,
