@@ -85,7 +85,7 @@ def rollouts(a, folder, model):
     with open(path, "w") as f:
         for i in range(a.samples):
             for k in range(a.responses):
-                ids = [draw.randrange(500) for _ in range(a.tokens)]
+                ids = [draw.randrange(400) for _ in range(a.tokens)]
                 f.write(json.dumps(dict(id=str(i), images=[f"{folder}/{i}.png"], prompt=PROMPT, completion_ids=ids,
                                         advantage=(k - (a.responses - 1) / 2) / max(a.responses, 1))) + "\n")
     return path
@@ -136,7 +136,7 @@ def measure(a, folder, model, sharding, cores):
     metric = lambda name: median(lines, lambda l: l["metrics"].get(name, 0.0))
     sent = sum(metric(f"sent_{kind}") for kind in ("all_reduce", "all_gather", "reduce_scatter")) / a.workers
     return dict(seconds=[l["seconds"] for l in lines], sent=sent, wire=metric("sent_on_the_wire") / a.workers,
-                peak=max(l["metrics"]["max_peak_bytes"] for l in lines))
+                waited=metric("max_wait_seconds"), peak=max(l["metrics"]["max_peak_bytes"] for l in lines))
 
 
 def rate_bytes(rate):
@@ -169,9 +169,9 @@ def compare(a, size, cache):
         one = by_rate.get("here") or by_rate["off"]
         seconds = statistics.median(one["seconds"])
         expected = theory(sharding, weights, a.workers, nodes, width)
-        row = dict(sharding=sharding, seconds=seconds, sent=one["sent"], wire=one["wire"], theory=expected, peak=one["peak"])
+        row = dict(sharding=sharding, all={rate: one["seconds"] for rate, one in by_rate.items()}, seconds=seconds, sent=one["sent"], wire=one["wire"], theory=expected, peak=one["peak"])
         text = (f"  {sharding:10} {seconds:7.3f} s  sent {one['sent'] / 1e6:8.2f} MB a rank, {one['sent'] / expected if expected else 1:5.3f} of theory, "
-                f"{one['wire'] / 1e6:8.2f} MB on the wire  peak {one['peak'] / 2**20:6.0f} MiB")
+                f"{one['wire'] / 1e6:8.2f} MB on the wire  waited {one['waited']:6.3f} s  peak {one['peak'] / 2**20:6.0f} MiB")
         if "replicate" in found:
             base = found["replicate"].get("here") or found["replicate"]["off"]
             row["to_replicate"] = seconds / statistics.median(base["seconds"])
@@ -180,7 +180,7 @@ def compare(a, size, cache):
             held = statistics.median(by_rate[a.rate]["seconds"])
             communication = one["sent"] / rate_bytes(a.rate)
             row.update(held=held, communication=communication, ratio=held / max(seconds, communication))
-            text += f"\n             at {a.rate}: {held:7.3f} s; compute {seconds:.3f}, communication {communication:.3f}: {row['ratio']:.3f} of the larger"
+            text += f"\n             at {a.rate}: {held:7.3f} s, {by_rate[a.rate]['waited']:.3f} of them waiting; compute {seconds:.3f}, communication {communication:.3f}: {row['ratio']:.3f} of the larger"
         print(text, flush=True)
         rows.append(row)
     return dict(size=size, parameters=weights[0], workers=a.workers, rows=rows)

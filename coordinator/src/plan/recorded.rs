@@ -79,7 +79,7 @@ impl Recorded {
             }
             paths.push(path.display().to_string());
         }
-        let sample = Sample { id, images: paths, prompt, augment_seed: None };
+        let sample = Sample { id, images: paths, prompt, augment_seed: None, video: false };
         let completion = Completion {
             ids,
             advantage,

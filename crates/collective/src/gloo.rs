@@ -135,6 +135,10 @@ impl Group for GlooGroup {
         self.group().barrier()
     }
 
+    fn waited(&self) -> Duration {
+        self.group().waited()
+    }
+
     fn sent(&self) -> Sent {
         self.group().sent()
     }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tch::Tensor;
 
@@ -72,6 +73,11 @@ pub trait Group {
 
     /// What this rank has sent so far.
     fn sent(&self) -> Sent;
+
+    /// How long this rank has waited for operations so far; in-process ranks do not measure it.
+    fn waited(&self) -> Duration {
+        Duration::ZERO
+    }
 
     /// Bytes that the kernel has sent to the peers, with what the transport adds of its own; none where it does not
     /// say.

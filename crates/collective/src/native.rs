@@ -83,6 +83,7 @@ pub(crate) struct Pending {
     then: Then,
     fate: Arc<Fate>,
     graveyard: Graveyard,
+    meter: Rc<Meter>,
 }
 
 impl fmt::Debug for Pending {
@@ -95,10 +96,9 @@ impl Pending {
     pub(crate) fn wait(mut self, deadline: Duration) -> Result<()> {
         let Some(running) = &self.running else { return Ok(()) };
         let start = Instant::now();
-        running
-            .work
-            .wait(deadline)
-            .map_err(|failure| self.fate.explain(failure, self.operation, start.elapsed()))?;
+        let ended = running.work.wait(deadline);
+        self.meter.wait(start.elapsed());
+        ended.map_err(|failure| self.fate.explain(failure, self.operation, start.elapsed()))?;
         self.running = None;
         if let Then::Reduce { parts, output, op } = &self.then {
             let _no_grad = tch::no_grad_guard();
@@ -130,7 +130,7 @@ pub(crate) struct NativeGroup {
     line: Arc<LineHandle>,
     fate: Arc<Fate>,
     graveyard: Graveyard,
-    meter: Meter,
+    meter: Rc<Meter>,
 }
 
 impl NativeGroup {
@@ -150,7 +150,7 @@ impl NativeGroup {
             group: RefCell::new(Some(group)),
             fate: Arc::default(),
             graveyard: Graveyard::default(),
-            meter: Meter::new(world),
+            meter: Rc::new(Meter::new(world)),
         }
     }
 
@@ -171,6 +171,7 @@ impl NativeGroup {
             then,
             fate: Arc::clone(&self.fate),
             graveyard: Rc::clone(&self.graveyard),
+            meter: Rc::clone(&self.meter),
         }))
     }
 
@@ -247,6 +248,10 @@ impl crate::Group for NativeGroup {
 
     fn sent(&self) -> Sent {
         self.meter.sent()
+    }
+
+    fn waited(&self) -> Duration {
+        self.meter.waited()
     }
 
     fn wire_bytes(&self) -> Option<u64> {

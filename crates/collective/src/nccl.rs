@@ -95,6 +95,10 @@ impl Group for NcclGroup {
         self.0.barrier()
     }
 
+    fn waited(&self) -> Duration {
+        self.0.waited()
+    }
+
     fn sent(&self) -> Sent {
         self.0.sent()
     }

@@ -1,6 +1,7 @@
 //! Ranks on several nodes: the world, and within it the ranks that share a node and those that share a place.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use tch::Tensor;
 
@@ -131,6 +132,10 @@ impl<G: Group> Group for Nodes<G> {
 
     fn barrier(&self) -> Result<Work> {
         self.world.barrier()
+    }
+
+    fn waited(&self) -> Duration {
+        self.world.waited() + self.within.waited() + self.across.waited()
     }
 
     fn sent(&self) -> Sent {

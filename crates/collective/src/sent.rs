@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::ops::{Add, Sub};
+use std::time::Duration;
 
 use tch::Tensor;
 
@@ -57,20 +58,30 @@ impl Sub for Sent {
     }
 }
 
-/// Counts what one rank of `world` sends.
+/// Counts what one rank of `world` sends, and how long it waits for it.
 #[derive(Debug)]
 pub(crate) struct Meter {
     world: u64,
     sent: Cell<Sent>,
+    waited: Cell<Duration>,
 }
 
 impl Meter {
     pub(crate) fn new(world: usize) -> Self {
-        Self { world: world as u64, sent: Cell::default() }
+        Self { world: world as u64, sent: Cell::default(), waited: Cell::default() }
     }
 
     pub(crate) fn sent(&self) -> Sent {
         self.sent.get()
+    }
+
+    pub(crate) fn waited(&self) -> Duration {
+        self.waited.get()
+    }
+
+    /// The rank did nothing else for so long.
+    pub(crate) fn wait(&self, time: Duration) {
+        self.waited.set(self.waited.get() + time);
     }
 
     /// An operation began on `tensor`: what is reduced or broadcast, or this rank's part.

@@ -1,6 +1,7 @@
 //! Sums over tokens or samples that a step reports; kept on the device, read once at the step's end.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use collective::{Group, Sent};
 use tch::{Kind, Tensor, no_grad_guard};
@@ -81,16 +82,17 @@ pub(crate) struct Traffic {
     all: Sent,
     across: Sent,
     wire: Option<u64>,
+    waited: Duration,
 }
 
 impl Traffic {
     pub(crate) fn from(group: &dyn Group) -> Self {
         let across = group.parts().map(|parts| parts.across.sent()).unwrap_or_default();
-        Self { all: group.sent(), across, wire: group.wire_bytes() }
+        Self { all: group.sent(), across, wire: group.wire_bytes(), waited: group.waited() }
     }
 
     /// Adds what was sent since: bytes of payload by kind, those that the kernel counts where it does, and of the
-    /// payload that to other nodes.
+    /// payload that to other nodes; and how long the rank that waited most waited for collectives.
     pub(crate) fn report(self, group: &dyn Group, sums: &mut Sums) {
         let now = Self::from(group);
         let all = now.all - self.all;
@@ -100,6 +102,8 @@ impl Traffic {
         if let (Some(now), Some(before)) = (now.wire, self.wire) {
             sums.count("sent_on_the_wire", now.saturating_sub(before) as f64);
         }
+        let waited = (now.waited - self.waited).as_secs_f64();
+        sums.max("wait_seconds", &Tensor::from(waited));
         if group.parts().is_some() {
             sums.count("sent_across_nodes", (now.across - self.across).total() as f64);
         }

@@ -378,3 +378,55 @@ fn of_several_copies_the_first_node_writes_state_and_export() {
     assert_eq!(wrote, expected);
     assert_eq!(std::fs::read_dir(state.path()).expect("a folder").count(), 2);
 }
+
+/// Bytes that a rank sends for a step (docs/benchmarks.md), of f32 `weights`, on `ranks` of which sets of `set` hold a
+/// copy each, in `runs` micro-batches.
+fn theory(sharding: Sharding, weights: &Weights, ranks: usize, set: usize, runs: usize) -> f64 {
+    let bytes = |of: &dyn Fn(&str) -> bool| -> f64 {
+        weights.iter().filter(|(name, _)| of(name)).map(|(_, t)| 4.0 * t.numel() as f64).sum()
+    };
+    let (all, embedding) = (bytes(&|_| true), bytes(&|name| name == "model.embed_tokens.weight"));
+    let stay = bytes(&|name| name.starts_with("model.layers.1.") || name == "model.norm.weight");
+    let share = |n: usize| (n as f64 - 1.0) / n as f64;
+    let full = |n: usize| runs as f64 * share(n) * (2.0 * all + embedding - stay + all);
+    match sharding {
+        Sharding::Replicate | Sharding::Optimizer => 2.0 * share(ranks) * all,
+        Sharding::Full => full(ranks),
+        Sharding::Hybrid => full(set) + 2.0 * share(ranks / set) * all / set as f64,
+    }
+}
+
+#[test]
+fn what_a_rank_sends_is_what_theory_says_within_a_twentieth() {
+    for (budget, runs) in [(1 << 14, 1), (1, 2)] {
+        for sharding in [Sharding::Replicate, Sharding::Optimizer, Sharding::Full, Sharding::Hybrid] {
+            let mut plan = Plan::of(StageKind::Sft, answers).sharded(sharding);
+            plan.stage.parallel.token_budget = budget;
+            let weights = start(&plan);
+            // Four items, so that each rank has as many micro-batches.
+            let items: Items = || (1..=4).map(|seed| answer_item(seed, true)).collect();
+            plan.items = items;
+            for (nodes, set) in [([0, 0].as_slice(), 2), (&[0, 0, 1, 1], 2)] {
+                let ranks = nodes.len();
+                let runs = runs.min(4 / ranks);
+                let plan = plan.clone();
+                let sent = on_nodes(nodes, move |group| {
+                    let mut trainer = plan.trainer(group);
+                    // After the first step every strategy has weights to bring together.
+                    let _ = plan.step(&mut trainer, group);
+                    let metrics = plan.step(&mut trainer, group).metrics;
+                    ["all_reduce", "all_gather", "reduce_scatter"]
+                        .map(|kind| metrics[&format!("sent_{kind}")])
+                });
+                let expected = theory(sharding, &weights, ranks, set, runs);
+                for kinds in sent {
+                    let ratio = kinds.iter().sum::<f64>() / expected;
+                    let told = format!(
+                        "{sharding:?} on {nodes:?}, {runs} micro-batches: {kinds:?}, {ratio} of theory"
+                    );
+                    assert!((0.95..=1.05).contains(&ratio), "{told}");
+                }
+            }
+        }
+    }
+}
