@@ -56,21 +56,21 @@ fn a_killed_inference_goes_on_and_ends_with_the_same_files() {
     assert_eq!(line, format!("{} {}", reason["path"].as_str().unwrap(), reason["score"]));
     assert_eq!(reason["aspects"][0].as_array().unwrap().len(), 5);
 
-    let partial = scene.path("killed.txt.partial");
+    let progress = scene.path("killed.txt.progress");
     let mut child = Command::new(program("worker"))
         .args(arguments(&what, &killed))
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
     wait_for("two batches", || {
-        let lines = fs::read_to_string(&partial).map_or(0, |text| text.lines().count());
+        let lines = fs::read_to_string(&progress).map_or(0, |text| text.lines().count());
         (lines >= 3).then_some(())
     });
     child.kill().unwrap();
     child.wait().unwrap();
-    assert!(partial.exists() && !killed.exists(), "it was killed before its end");
+    assert!(progress.exists() && !killed.exists(), "it was killed before its end");
     infer(&what, &killed);
-    assert!(!partial.exists());
+    assert!(!progress.exists());
     for ending in ["", ".failures"] {
         let read = |name: &str| fs::read(scene.path(&format!("{name}.txt{ending}"))).unwrap();
         assert_eq!(read("whole"), read("killed"), "scores{ending}");

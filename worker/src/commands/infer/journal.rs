@@ -1,6 +1,6 @@
 //! What is judged already, so that an interrupted command goes on where it was.
 //!
-//! `OUTPUT.partial` holds JSON lines: how things are judged, then the verdicts of a batch each. A batch is whole or
+//! `OUTPUT.progress` holds JSON lines: how things are judged, then the verdicts of a batch each. A batch is whole or
 //! not there; items are batched by their place, so that one which is judged again meets the same neighbours and has
 //! the same answer, to the last bit.
 
@@ -23,7 +23,7 @@ impl Journal {
     /// Opens the journal beside `output`, and what it holds, `[batches]`. A last line that is cut off is dropped.
     pub(super) fn open(output: &Path, how: &Value) -> Result<(Self, Vec<Vec<Verdict>>), Failure> {
         let mut path = output.as_os_str().to_owned();
-        path.push(".partial");
+        path.push(".progress");
         let path = PathBuf::from(path);
         let failed = |e: io::Error| Failure::other(format!("{}: {e}", path.display()));
         let bytes = match std::fs::read(&path) {
@@ -102,20 +102,20 @@ mod tests {
         assert_eq!(held, Vec::<Vec<Verdict>>::new());
         journal.add(&batch("a")).unwrap();
         journal.add(&batch("b")).unwrap();
-        let partial = folder.path().join("scores.txt.partial");
-        let bytes = std::fs::read(&partial).unwrap();
+        let progress = folder.path().join("scores.txt.progress");
+        let bytes = std::fs::read(&progress).unwrap();
         for cut in 0..bytes.len() {
-            std::fs::write(&partial, &bytes[..cut]).unwrap();
+            std::fs::write(&progress, &bytes[..cut]).unwrap();
             let (mut journal, held) = Journal::open(&output, &how).unwrap();
             for name in ["a", "b"].into_iter().skip(held.len()) {
                 journal.add(&batch(name)).unwrap();
             }
-            assert_eq!(std::fs::read(&partial).unwrap(), bytes, "cut at {cut}");
+            assert_eq!(std::fs::read(&progress).unwrap(), bytes, "cut at {cut}");
         }
         let (journal, held) = Journal::open(&output, &how).unwrap();
         assert_eq!(held, [batch("a"), batch("b")]);
         journal.finish().unwrap();
-        assert!(!partial.exists());
+        assert!(!progress.exists());
     }
 
     #[test]
@@ -125,7 +125,7 @@ mod tests {
         drop(Journal::open(&output, &json!({"seed": 1, "batch": 8})).unwrap());
         let said = Journal::open(&output, &json!({"seed": 2, "batch": 8})).map(drop).unwrap_err();
         assert!(said.message.contains("another seed: 1, now 2") && said.exit_code == 2, "{said}");
-        std::fs::write(folder.path().join("scores.txt.partial"), "a.png 3\n").unwrap();
+        std::fs::write(folder.path().join("scores.txt.progress"), "a.png 3\n").unwrap();
         assert!(Journal::open(&output, &json!({})).is_err_and(|e| e.message.contains("no record")));
     }
 }

@@ -41,7 +41,7 @@ pub struct Args {
     /// The folder that the list's paths are relative to; the current one when absent.
     #[arg(long, value_name = "DIR", requires = "list")]
     root: Option<PathBuf>,
-    /// "path score" a line. FILE.failures gets what could not be judged, a JSON line {"path", "error"} each; FILE.partial
+    /// "path score" a line. FILE.failures gets what could not be judged, a JSON line {"path", "error"} each; FILE.progress
     /// holds what is done until all is.
     #[arg(long, value_name = "FILE")]
     output: PathBuf,
@@ -115,7 +115,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let same = verdicts.iter().zip(&items).all(|(verdict, item)| verdict.path() == item.name);
     if !same || verdicts.len() > items.len() {
         return Err(Failure::input(format!(
-            "{}.partial: what is to be judged has changed since it was begun; remove it to begin anew",
+            "{}.progress: what is to be judged has changed since it was begun; remove it to begin anew",
             args.output.display()
         )));
     }
