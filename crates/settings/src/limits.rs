@@ -60,6 +60,7 @@ pub(crate) fn run_limits(run: &Run) -> Vec<Finding> {
     limits.at_least(run.recovery.lease, 1, &at("recovery.lease"));
     limits.at_least(run.recovery.forming, 1, &at("recovery.forming"));
     limits.at_least(run.recovery.progress, 1, &at("recovery.progress"));
+    limits.at_least(u64::from(run.recovery.max_discards), 1, &at("recovery.max_discards"));
     limits.at_least(run.checkpoint.every, 1, &at("checkpoint.every"));
     limits.at_least(run.checkpoint.keep.into(), 1, &at("checkpoint.keep"));
     for (i, fault) in run.faults.iter().enumerate() {

@@ -16,11 +16,30 @@ pub struct Recovery {
     pub forming: u64,
     /// How long one stage of a step may take without progress, seconds.
     pub progress: u64,
+    /// How long a lost worker is waited for before the run goes on without it, seconds.
+    pub restart_grace: u64,
+    /// How long workers wait for a coordinator that is gone, seconds.
+    pub coordinator_grace: u64,
+    /// Workers below which the run does not go on; 0: all that the host file lists.
+    pub min_world: u32,
+    /// Workers that take part at most, the others stand by; 0: all.
+    pub max_world: u32,
+    /// Losses in a row without a committed step between them, after which the run fails.
+    pub max_discards: u32,
 }
 
 impl Default for Recovery {
     fn default() -> Self {
-        Self { lease: 15, forming: 120, progress: 600 }
+        Self {
+            lease: 15,
+            forming: 120,
+            progress: 600,
+            restart_grace: 60,
+            coordinator_grace: 300,
+            min_world: 0,
+            max_world: 0,
+            max_discards: 5,
+        }
     }
 }
 
