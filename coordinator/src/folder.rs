@@ -48,10 +48,11 @@ impl RunFolder {
         self.root.join("logs")
     }
 
-    /// The log of a worker's process.
+    /// The log of a worker's next process: attempts count from 1, over all coordinators of the run.
     #[must_use]
-    pub fn log(&self, rank: u32, attempt: u32) -> PathBuf {
-        self.logs().join(format!("rank-{rank}.attempt-{attempt}.log"))
+    pub fn new_log(&self, rank: u32) -> PathBuf {
+        let log = |attempt: u32| self.logs().join(format!("rank-{rank}.attempt-{attempt}.log"));
+        (1..).map(log).find(|path| !path.exists()).unwrap_or_else(|| log(u32::MAX))
     }
 
     /// Published checkpoints.

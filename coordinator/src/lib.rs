@@ -13,3 +13,4 @@ pub mod report;
 pub mod server;
 pub mod shell;
 pub mod tell;
+pub mod terms;

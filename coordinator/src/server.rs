@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use proto::v1::run_server::{Run, RunServer};
 use proto::v1::worker_message::Body as Report;
-use proto::v1::{CoordinatorMessage, Join, StatusReply, StatusRequest, WorkerMessage};
+use proto::v1::{CoordinatorMessage, Join, PauseRequest, StatusReply, StatusRequest, WorkerMessage};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
@@ -50,6 +50,8 @@ pub enum Arrival {
         /// What.
         message: WorkerMessage,
     },
+    /// A person holds the run (`true`), or lets it go on.
+    Pause(bool),
     /// A stream ended.
     Closed {
         /// Which stream.
@@ -150,6 +152,12 @@ impl Run for Service {
         self.arrivals.send(opened).await.map_err(|_| Status::unavailable("the run is over"))?;
         tokio::spawn(read(stream, inbound, self.arrivals.clone()));
         Ok(Response::new(Box::pin(ReceiverStream::new(outgoing))))
+    }
+
+    async fn pause(&self, request: Request<PauseRequest>) -> Result<Response<StatusReply>, Status> {
+        let pause = Arrival::Pause(request.into_inner().pause);
+        self.arrivals.send(pause).await.map_err(|_| Status::unavailable("the run is over"))?;
+        Ok(Response::new(StatusReply { json: self.status.borrow().clone() }))
     }
 
     async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusReply>, Status> {

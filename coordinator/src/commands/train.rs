@@ -59,7 +59,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let workers = WorkerSpec::all(&hosts, cores);
     let recipe_yaml = run.to_yaml();
     let digest = run.digest();
-    let prepared = Prepared { run: run.clone(), hosts, planner, workers, program };
+    let prepared = Prepared { run: run.clone(), hosts, planner, workers, program, resume: args.resume };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -84,12 +84,6 @@ fn settings_of(args: &Args) -> Result<(Run, Hosts), Failure> {
             "the recipe plans {} faults: give --allow-faults to carry them out, or remove \"faults\"",
             run.faults.len()
         )));
-    }
-    if args.resume {
-        return Err(Failure::input(
-            "--resume is not available yet: start again with another --output; model.path may name an earlier \
-             run's checkpoints/latest",
-        ));
     }
     Ok((run, hosts))
 }

@@ -143,7 +143,7 @@ fn carry_out(run: Run, hosts: Hosts, planner: Planner) -> Result<Ended, Failure>
         .enable_all()
         .build()
         .map_err(|e| Failure::other(format!("cannot start the runtime: {e}")))?;
-    runtime.block_on(shell::run(Prepared { run, hosts, planner, workers, program }))
+    runtime.block_on(shell::run(Prepared { run, hosts, planner, workers, program, resume: false }))
 }
 
 /// Puts the weights in place, says what every step was, and removes the rest.

@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
 use settings::{Run, Sharding};
 
 /// A stage as the agenda sees it.
@@ -55,7 +56,8 @@ impl StageSpec {
 }
 
 /// Which held-out sets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum EvaluationSet {
     /// Chooses checkpoints.
     Validation,
@@ -73,7 +75,8 @@ impl fmt::Display for EvaluationSet {
 }
 
 /// When in a stage.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Moment {
     /// Before its first step.
     Before,

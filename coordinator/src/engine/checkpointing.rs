@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use proto::v1::coordinator_message::Body as Order;
 use proto::v1::{CheckpointWritten, WriteCheckpoint};
+use serde::{Deserialize, Serialize};
 
 use super::state::{Checkpointing, State};
-use super::{Activity, CheckpointRecord, Command, Engine, Outcome, Rank, Record};
+use super::{CheckpointRecord, Command, Engine, Rank, Record};
 
 /// Names a checkpoint's folder: `STAGE-step-N`, N counted over all stages.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct CheckpointName {
     /// The stage's name.
     pub stage: String,
@@ -27,25 +28,40 @@ impl fmt::Display for CheckpointName {
 }
 
 impl Engine {
-    pub(super) fn begin_checkpoint(&mut self, stage: usize, out: &mut Vec<Command>) {
-        let stage = self.spec.stages.get(stage).map(|s| s.name.clone()).unwrap_or_default();
-        let name = CheckpointName { stage, step: self.committed_step };
-        self.state = State::Checkpointing { name: name.clone(), phase: Checkpointing::Staging };
-        out.push(Command::StageCheckpoint(name));
+    pub(super) fn begin_checkpoint(
+        &mut self,
+        stage: usize,
+        number: u64,
+        stage_end: bool,
+        out: &mut Vec<Command>,
+    ) {
+        let step = self.committed_step();
+        let name = self.spec.stages.get(stage).map(|s| s.name.clone()).unwrap_or_default();
+        let name = CheckpointName { stage: name, step };
+        let digest = self.weights_digest.clone();
+        let about = CheckpointRecord { name: name.clone(), stage, number, step, stage_end, digest };
+        self.state = State::Checkpointing { about, phase: Checkpointing::Staging };
+        out.push(Command::StageCheckpoint { name, epoch: self.epoch });
     }
 
-    pub(super) fn on_checkpoint_staged(&mut self, now: Duration, folder: &Path, out: &mut Vec<Command>) {
-        let State::Checkpointing { name, phase } = &mut self.state else { return };
-        if !matches!(phase, Checkpointing::Staging) {
+    pub(super) fn on_checkpoint_staged(
+        &mut self,
+        now: Duration,
+        epoch: u64,
+        folder: &Path,
+        out: &mut Vec<Command>,
+    ) {
+        let State::Checkpointing { about, phase } = &mut self.state else { return };
+        if epoch != self.epoch || !matches!(phase, Checkpointing::Staging) {
             return;
         }
         // Where weights are cut over ranks, every one of them gives its part.
-        let sharded = self.activity.and_then(Activity::stage).and_then(|stage| self.spec.stages.get(stage));
-        let count = if sharded.is_some_and(|stage| stage.sharded) { self.world.len() } else { 1 };
+        let sharded = self.spec.stages.get(about.stage).is_some_and(|stage| stage.sharded);
+        let count = if sharded { self.world.len() } else { 1 };
         let writers: Vec<Rank> = self.world.iter().copied().take(count).collect();
         *phase = Checkpointing::Writing { writers: writers.clone(), written: BTreeMap::new() };
         let order =
-            WriteCheckpoint { step: name.step, folder: folder.display().to_string(), optimizer: false };
+            WriteCheckpoint { step: about.step, folder: folder.display().to_string(), optimizer: true };
         self.members.restart_progress(now);
         for writer in writers {
             self.send(writer, Order::WriteCheckpoint(order.clone()), out);
@@ -58,9 +74,9 @@ impl Engine {
         done: CheckpointWritten,
         out: &mut Vec<Command>,
     ) {
-        let State::Checkpointing { name, phase } = &mut self.state else { return };
+        let State::Checkpointing { about, phase } = &mut self.state else { return };
         let Checkpointing::Writing { writers, written } = phase else { return };
-        if done.step != name.step || !writers.contains(&rank) {
+        if done.step != about.step || !writers.contains(&rank) {
             return;
         }
         written.entry(rank).or_insert_with(|| done.digests.into_iter().collect());
@@ -69,36 +85,36 @@ impl Engine {
         }
         let digests = std::mem::take(written).into_values().flatten().collect();
         *phase = Checkpointing::Publishing;
-        out.push(Command::PublishCheckpoint {
-            name: name.clone(),
-            digests,
-            weights_digest: self.weights_digest.clone(),
-        });
+        out.push(Command::PublishCheckpoint { about: about.clone(), digests });
     }
 
-    pub(super) fn on_checkpoint_published(&mut self, now: Duration, out: &mut Vec<Command>) {
-        let State::Checkpointing { name, phase: Checkpointing::Publishing } = &self.state else { return };
-        let name = name.clone();
-        self.checkpointed_step = name.step;
-        let record = CheckpointRecord { name: name.clone(), step: name.step };
-        out.push(Command::Journal(Record::Checkpoint(record)));
-        if !matches!(self.activity, Some(Activity::Checkpoint { stage_end: true, .. })) {
-            self.kept.push(name);
-            while self.kept.len() > self.spec.keep.max(1) as usize {
-                out.push(Command::RemoveCheckpoint(self.kept.remove(0)));
-            }
+    /// It is on disk, whether its epoch still stands or not: it holds what is committed.
+    pub(super) fn on_checkpoint_published(
+        &mut self,
+        now: Duration,
+        about: CheckpointRecord,
+        out: &mut Vec<Command>,
+    ) {
+        let held = self.at.map(|at| (at.stage, at.number, at.step));
+        let known = self.checkpoints.iter().any(|checkpoint| checkpoint.name == about.name);
+        if self.state.is_over() || known || held != Some((about.stage, about.number, about.step)) {
+            return;
         }
-        self.advance(now, out);
+        let name = about.name.clone();
+        self.journal(Record::Checkpoint(about), out);
+        self.remove_old(out);
+        if self.state.checkpoint() == Some(&name) {
+            self.advance(now, out);
+        }
     }
 
-    /// A person wants the run to stop: what is not on disk yet goes there, then everybody leaves.
-    pub(super) fn drain(&mut self, now: Duration, out: &mut Vec<Command>) {
-        match self.activity.and_then(Activity::stage) {
-            Some(stage) if self.committed_step > self.checkpointed_step => {
-                let done = self.committed_step;
-                self.start(now, Activity::Checkpoint { stage, done, stage_end: false }, out);
-            }
-            _ => self.finish(now, Outcome::Interrupted, out),
-        }
+    /// Removes periodic checkpoints that `keep` no longer keeps, never the newest.
+    fn remove_old(&mut self, out: &mut Vec<Command>) {
+        let periodic = self.checkpoints.iter().filter(|c| !c.stage_end).count();
+        let surplus = periodic.saturating_sub(self.spec.keep.max(1) as usize);
+        let old: Vec<CheckpointName> =
+            self.checkpoints.iter().filter(|c| !c.stage_end).take(surplus).map(|c| c.name.clone()).collect();
+        self.checkpoints.retain(|c| !old.contains(&c.name));
+        out.extend(old.into_iter().map(Command::RemoveCheckpoint));
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use proto::v1::SampleRollout;
 use proto::v1::coordinator_message::Body as Order;
 
-use super::{CheckpointName, EvaluationSet, Moment, Rank, Record, Verdict};
+use super::{CheckpointName, CheckpointRecord, EvaluationSet, Moment, Rank, Record, Verdict};
 
 /// What the engine wants done, in the order given; after one that fails, none of the same list.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,6 +44,11 @@ pub enum Command {
         /// Of which incarnation.
         incarnation: u64,
     },
+    /// End whatever is left of a rank's process, and start another.
+    Restart {
+        /// Which.
+        rank: Rank,
+    },
     /// Put a record on disk.
     Journal(Record),
     /// Say what a step does; answered by [`super::Event::Planned`].
@@ -72,6 +77,8 @@ pub enum Command {
     },
     /// Say who evaluates what; answered by [`super::Event::EvaluationPlanned`].
     PlanEvaluation {
+        /// Whose answer it is to be.
+        epoch: u64,
         /// Index of the stage.
         stage: usize,
         /// Which sets.
@@ -83,6 +90,8 @@ pub enum Command {
     },
     /// Score an evaluation's answers; answered by [`super::Event::EvaluationScored`].
     ScoreEvaluation {
+        /// Whose answer it is to be.
+        epoch: u64,
         /// Index of the stage.
         stage: usize,
         /// The newest committed step.
@@ -96,17 +105,23 @@ pub enum Command {
     },
     /// Make the empty folder that workers write a checkpoint into; answered by
     /// [`super::Event::CheckpointStaged`].
-    StageCheckpoint(CheckpointName),
+    StageCheckpoint {
+        /// Which.
+        name: CheckpointName,
+        /// Names the folder with it: a worker of another epoch writes elsewhere.
+        epoch: u64,
+    },
     /// Check the files against their digests and publish the folder; answered by
     /// [`super::Event::CheckpointPublished`].
     PublishCheckpoint {
-        /// Which.
-        name: CheckpointName,
+        /// Which, and what it holds.
+        about: CheckpointRecord,
         /// File name to sha256, as the writers report.
         digests: BTreeMap<String, String>,
-        /// Of the weights, as all replicas report; empty where no step was applied yet.
-        weights_digest: String,
     },
+    /// Look whether a checkpoint is whole; answered by [`super::Event::CheckpointOpened`] or
+    /// [`super::Event::CheckpointBroken`].
+    OpenCheckpoint(CheckpointName),
     /// Remove a checkpoint that `keep` no longer keeps.
     RemoveCheckpoint(CheckpointName),
     /// The verdict changed.

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use proto::v1::coordinator_message::Body as Order;
-use proto::v1::{Applied, Commit, StepReady};
+use proto::v1::{Applied, Commit, Held, StepReady};
 
 use super::digests::{PartDigest, agreed};
 use super::state::{State, StepFacts, StepPhase};
-use super::{Command, Engine, Rank, Record, StepRecord};
+use super::resume::Committed;
+use super::{Command, Defect, Engine, Rank, Record, StepRecord};
 
 impl Engine {
     /// Every member of the epoch has prepared the step (EP-2).
@@ -31,14 +32,37 @@ impl Engine {
             metrics,
         };
         stepping.phase = StepPhase::Commit { skip, applied: BTreeMap::new() };
-        self.committed_step = record.step;
-        self.consecutive_skips = if skip { self.consecutive_skips + 1 } else { 0 };
-        let step = record.step;
-        out.push(Command::Journal(Record::Step(record)));
-        self.send_world(&Order::Commit(Commit { step, skip }), out);
+        let order = Order::Commit(Commit { step: record.step, skip, attempt: record.attempt });
+        self.losses = 0;
+        if self.broken(Defect::CommitBeforeJournal) {
+            self.send_world(&order, out);
+            return self.journal(Record::Step(record), out);
+        }
+        self.journal(Record::Step(record), out);
+        self.send_world(&order, out);
+    }
+
+    /// A member came back with the newest committed step prepared: its coordinator went away between the journal and
+    /// the wire. It can apply it now.
+    pub(super) fn recommit(&mut self, rank: Rank, out: &mut Vec<Command>) {
+        let Some(committed) = self.committed else { return };
+        let held = self.members.live(rank).and_then(|m| m.held);
+        let waits = held.is_some_and(|held| {
+            held.step + 1 == committed.step
+                && held.prepared.is_some_and(|p| (p.step, p.attempt) == (committed.step, committed.attempt))
+        });
+        if waits {
+            let Committed { step, attempt, skip } = committed;
+            self.send(rank, Order::Commit(Commit { step, skip, attempt }), out);
+        }
     }
 
     pub(super) fn on_applied(&mut self, now: Duration, rank: Rank, done: Applied, out: &mut Vec<Command>) {
+        if let Some(Held { stage, .. }) = self.members.live(rank).and_then(|m| m.held)
+            && done.step == self.committed_step()
+        {
+            self.members.holds(rank, Some(Held { stage, step: done.step, prepared: None }));
+        }
         let State::Stepping(stepping) = &mut self.state else { return };
         let StepPhase::Commit { skip, applied } = &mut stepping.phase else { return };
         if done.step != stepping.step {
@@ -58,6 +82,10 @@ impl Engine {
                 );
                 return self.fail(now, reason, 1, out);
             }
+        }
+        let at = Some(Held { stage: stage as u32, step, prepared: None });
+        for rank in self.world.clone() {
+            self.members.holds(rank, at);
         }
         let most = self.spec.stages.get(stage).map_or(0, |s| s.max_consecutive_skips);
         if skip && self.consecutive_skips >= most.max(1) {

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use proto::v1::worker_message::Body as Report;
 use proto::v1::{Join, Sample, Sampling};
 
-use super::{Plan, Rank};
+use super::{CheckpointName, CheckpointRecord, Plan, Rank};
 
 /// Who says it, and of which epoch and term it speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +56,7 @@ fn signal_name(signal: i32) -> Option<&'static str> {
         11 => "SIGSEGV",
         13 => "SIGPIPE",
         15 => "SIGTERM",
+        19 => "SIGSTOP",
         _ => return None,
     })
 }
@@ -94,6 +95,8 @@ pub enum Event {
     Exited {
         /// Of which rank.
         rank: Rank,
+        /// Its number on its host.
+        process: u32,
         /// How.
         exit: Exit,
         /// The end of its log.
@@ -103,6 +106,8 @@ pub enum Event {
     Planned {
         /// The step asked for, counted over all stages.
         step: u64,
+        /// The try asked for.
+        attempt: u32,
         /// What it does.
         plan: Plan,
     },
@@ -110,11 +115,15 @@ pub enum Event {
     Scored {
         /// The step asked for.
         step: u64,
+        /// The try asked for.
+        attempt: u32,
         /// What each rank trains on, or responses to draw again before it.
         plan: Plan,
     },
     /// Answers [`super::Command::PlanEvaluation`].
     EvaluationPlanned {
+        /// The epoch that asked.
+        epoch: u64,
         /// Each rank's share.
         samples: BTreeMap<Rank, Vec<Sample>>,
         /// How answers are drawn.
@@ -122,16 +131,32 @@ pub enum Event {
     },
     /// Answers [`super::Command::ScoreEvaluation`].
     EvaluationScored {
+        /// The epoch that asked.
+        epoch: u64,
         /// Name to value: srcc, plcc, ….
         metrics: BTreeMap<String, f64>,
     },
     /// Answers [`super::Command::StageCheckpoint`].
     CheckpointStaged {
+        /// The epoch that asked.
+        epoch: u64,
         /// Exists, empty.
         folder: PathBuf,
     },
     /// Answers [`super::Command::PublishCheckpoint`].
-    CheckpointPublished,
+    CheckpointPublished(CheckpointRecord),
+    /// Answers [`super::Command::OpenCheckpoint`]: it is whole, and lies here.
+    CheckpointOpened {
+        /// Which.
+        name: CheckpointName,
+        /// Its folder.
+        folder: PathBuf,
+    },
+    /// Answers [`super::Command::OpenCheckpoint`]: it cannot be used.
+    CheckpointBroken {
+        /// Which.
+        name: CheckpointName,
+    },
     /// The shell could not do what it was asked to.
     Trouble {
         /// What, where, expected, the way out.
@@ -141,4 +166,6 @@ pub enum Event {
     },
     /// A person asked the run to stop.
     Interrupted,
+    /// A person holds the run, or lets it go on.
+    Pause(bool),
 }

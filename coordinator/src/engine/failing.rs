@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use super::state::State;
-use super::{Command, Engine, Exit, Rank};
+use super::state::{State, StepPhase};
+use super::{Activity, Command, Engine, Exit, Rank};
 
 /// Something that says that a rank is lost, or suffers from another's loss.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub(crate) enum Sign {
     Silent(Duration),
     /// It lives, but its work did not advance for this long.
     Stuck(Duration),
+    /// It did not connect to the others of its epoch within this long.
+    Unconnected(Duration),
     /// Its stream ended.
     Disconnected(String),
     /// It left without being asked.
@@ -32,7 +34,7 @@ impl Sign {
             Self::Exited { exit: Exit::Signal(_), .. } => 0,
             Self::WorkFailed { .. } => 1,
             Self::Exited { .. } => 2,
-            Self::Silent(_) | Self::Stuck(_) => 3,
+            Self::Silent(_) | Self::Stuck(_) | Self::Unconnected(_) => 3,
             Self::Disconnected(_) => 4,
             Self::LeftUnasked => 5,
             Self::CollectiveFailed(_) => 6,
@@ -42,7 +44,8 @@ impl Sign {
     /// How long a better sign may take to come in after this one.
     fn patience(&self) -> Duration {
         Duration::from_millis(match self {
-            Self::Silent(_) | Self::Stuck(_) => 0,
+            Self::Silent(_) | Self::Stuck(_) | Self::Unconnected(_) => 0,
+            Self::Exited { exit: Exit::Signal(_), .. } => 50,
             Self::Exited { .. } => 300,
             Self::WorkFailed { .. } => 1_000,
             Self::Disconnected(_) | Self::LeftUnasked | Self::CollectiveFailed(_) => 2_000,
@@ -59,6 +62,12 @@ pub(crate) struct Evidence {
     deadline: Duration,
     /// In the order that they came in.
     signs: Vec<(Rank, Sign)>,
+    /// The try at a step that was under way, uncommitted.
+    pub(crate) step: Option<(u64, u32)>,
+    /// A commit was under way.
+    pub(crate) committing: bool,
+    /// What was done before it.
+    pub(crate) before: Option<Activity>,
 }
 
 impl Evidence {
@@ -69,10 +78,10 @@ impl Evidence {
 }
 
 impl Engine {
-    /// Takes a sign in; the first one stops the run.
+    /// Takes a sign in; the first one stops what is under way.
     pub(super) fn suspect(&mut self, now: Duration, rank: Rank, sign: Sign, out: &mut Vec<Command>) {
-        if let Sign::Exited { .. } | Sign::Disconnected(_) | Sign::LeftUnasked = sign {
-            self.members.bury(now, rank, phrase(&sign));
+        if !matches!(sign, Sign::WorkFailed { .. } | Sign::CollectiveFailed(_)) {
+            self.lose(now, rank, phrase(&sign), out);
         }
         let deadline = now + sign.patience();
         match &mut self.state {
@@ -81,22 +90,51 @@ impl Engine {
                 evidence.deadline = evidence.deadline.min(deadline);
                 evidence.signs.push((rank, sign));
             }
-            _ => {
-                let during = self.during();
-                self.state = State::Failing(Evidence { during, deadline, signs: vec![(rank, sign)] });
-            }
+            _ => self.state = State::Failing(self.evidence(deadline, rank, sign)),
         }
         self.conclude_if_due(now, out);
+    }
+
+    fn evidence(&self, deadline: Duration, rank: Rank, sign: Sign) -> Evidence {
+        let (step, committing) = match &self.state {
+            State::Stepping(stepping) => match stepping.phase {
+                StepPhase::Commit { .. } => (None, true),
+                _ => (Some((stepping.step, stepping.attempt)), false),
+            },
+            _ => (None, false),
+        };
+        let before = match self.done {
+            Some(Activity::Step { stage, number }) if number > 1 => {
+                Some(Activity::Step { stage, number: number - 1 })
+            }
+            other => other,
+        };
+        Evidence { during: self.during(), deadline, signs: vec![(rank, sign)], step, committing, before }
+    }
+
+    /// A member is no more; if it lives all the same, the end of its stream tells it.
+    fn lose(&mut self, now: Duration, rank: Rank, reason: String, out: &mut Vec<Command>) {
+        if let Some(member) = self.members.live(rank) {
+            out.push(Command::Close { rank, incarnation: member.incarnation });
+        }
+        self.members.bury(now, rank, reason);
     }
 
     pub(super) fn on_exited(
         &mut self,
         now: Duration,
         rank: Rank,
+        process: u32,
         exit: Exit,
         last_lines: Vec<String>,
         out: &mut Vec<Command>,
     ) {
+        let known = self.members.all().get(&rank);
+        let replaced = known.is_some_and(|m| m.is_live() && m.process != process);
+        let buried = known.is_some_and(|m| !m.is_live() && m.process == process);
+        if replaced || (buried && !matches!(self.state, State::Failing(_))) {
+            return;
+        }
         if matches!(self.state, State::Finishing { .. }) {
             if self.members.live(rank).is_some() {
                 self.members.leave(rank);
@@ -109,8 +147,17 @@ impl Engine {
 
     /// Both clocks of every member.
     pub(super) fn check_clocks(&mut self, now: Duration, out: &mut Vec<Command>) {
-        if let Some((rank, silence)) = self.members.silent(now, self.spec.lease) {
-            return self.suspect(now, rank, Sign::Silent(silence), out);
+        for (rank, silence) in self.members.silent(now, self.spec.lease) {
+            let sign = Sign::Silent(silence);
+            if self.world.contains(&rank) {
+                self.suspect(now, rank, sign, out);
+            } else {
+                // Nothing depends on it.
+                self.lose(now, rank, phrase(&sign), out);
+            }
+        }
+        if matches!(self.state, State::Failing(_)) {
+            return;
         }
         let stuck = self.owing().into_iter().find_map(|rank| {
             let idle = now.saturating_sub(self.members.live(rank)?.advanced);
@@ -137,22 +184,26 @@ impl Engine {
         let wrong_input = matches!(exited, Some((Exit::Code(2), _)));
         let host = self.spec.host(*rank);
         let during = &evidence.during;
-        let (reason, exit_code) = match (sign, self.refusals.get(rank)) {
+        match (sign, self.refusals.get(rank)) {
             (Sign::Exited { .. }, Some(refused)) => {
-                (format!("rank {rank} on {host} was refused: {refused}"), 2)
+                let reason = format!("rank {rank} on {host} was refused: {refused}");
+                return self.fail(now, reason, 2, out);
             }
             (Sign::WorkFailed { reason, wrong_input: named }, _) => {
                 let reason = format!("rank {rank} on {host} cannot go on ({during}): {reason}");
-                (reason, if wrong_input || *named { 2 } else { 1 })
+                return self.fail(now, reason, if wrong_input || *named { 2 } else { 1 }, out);
             }
-            (sign, _) => {
-                let log = exited.map(|(_, lines)| log_end(&lines)).unwrap_or_default();
-                let what = phrase(sign);
-                let reason = format!("rank {rank} on {host} was lost during {during}: it {what}{log}");
-                (reason, if wrong_input { 2 } else { 1 })
-            }
-        };
-        self.fail(now, reason, exit_code, out);
+            _ => {}
+        }
+        let log = exited.map(|(_, lines)| log_end(&lines)).unwrap_or_default();
+        let reason = format!("rank {rank} on {host} was lost during {during}: it {}{log}", phrase(sign));
+        if wrong_input {
+            return self.fail(now, reason, 2, out);
+        }
+        let idle = State::Waiting { deadline: now, lost: None };
+        if let State::Failing(evidence) = std::mem::replace(&mut self.state, idle) {
+            self.recover(now, &evidence, reason, out);
+        }
     }
 }
 
@@ -162,6 +213,11 @@ fn phrase(sign: &Sign) -> String {
         Sign::WorkFailed { reason, .. } => format!("cannot go on: {reason}"),
         Sign::Silent(time) => format!("was silent for {} s (recovery.lease)", time.as_secs()),
         Sign::Stuck(time) => format!("made no progress for {} s (recovery.progress)", time.as_secs()),
+        Sign::Unconnected(time) => format!(
+            "did not connect to the other workers within {} s (recovery.forming): is the address that the host file \
+             gives it reachable from the other hosts?",
+            time.as_secs()
+        ),
         Sign::Disconnected(reason) => format!("closed its stream ({reason})"),
         Sign::LeftUnasked => "left without being asked".into(),
         Sign::CollectiveFailed(reason) => format!("reports a failed collective ({reason})"),

@@ -56,7 +56,7 @@ impl Engine {
         };
         self.world.clear();
         self.state = State::Ended(outcome.clone());
-        out.push(Command::Journal(Record::Ended { outcome: text }));
+        self.journal(Record::Ended { outcome: text }, out);
         out.push(Command::End(outcome));
     }
 }

@@ -4,19 +4,23 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use proto::v1::coordinator_message::Body as Order;
-use proto::v1::{FormEpoch, HostStore};
+use proto::v1::{FormEpoch, Held, HostStore};
 
+use super::failing::Sign;
 use super::state::State;
-use super::{Activity, Command, Engine, EpochRecord, Rank, Record};
+use super::{Command, Defect, Engine, EpochRecord, Rank, Record};
 
 impl Engine {
-    /// Everybody is there: the next epoch, on disk before anybody hears of it.
+    /// Enough are there: the next epoch, on disk before anybody hears of it (EP-1).
     pub(super) fn begin_forming(&mut self, now: Duration, out: &mut Vec<Command>) {
-        self.epoch += 1;
-        self.world = (0..self.spec.world_size()).collect();
-        let members = self.members.all().iter().map(|(rank, m)| (*rank, m.incarnation)).collect();
-        out.push(Command::Journal(Record::Epoch(EpochRecord { epoch: self.epoch, members })));
+        let live = self.members.all().iter().filter(|(_, member)| member.is_live());
+        let members: Vec<(Rank, u64)> =
+            live.map(|(rank, member)| (*rank, member.incarnation)).take(self.spec.max_world as usize).collect();
+        self.world = members.iter().map(|(rank, _)| *rank).collect();
+        let epoch = self.epoch + u64::from(!self.broken(Defect::EpochUsedTwice) || self.epoch == 0);
+        self.journal(Record::Epoch(EpochRecord { epoch, members: members.into_iter().collect() }), out);
         self.state = State::Forming { deadline: now + self.spec.forming, formed: BTreeSet::new() };
+        self.members.restart_progress(now);
         if let Some(host) = self.world.first() {
             self.send(*host, Order::HostStore(HostStore {}), out);
         }
@@ -53,29 +57,28 @@ impl Engine {
         self.world.iter().map(&mut node).collect()
     }
 
-    pub(super) fn on_formed(&mut self, now: Duration, rank: Rank, out: &mut Vec<Command>) {
+    pub(super) fn on_formed(
+        &mut self,
+        now: Duration,
+        rank: Rank,
+        held: Option<Held>,
+        out: &mut Vec<Command>,
+    ) {
         let State::Forming { formed, .. } = &mut self.state else { return };
-        formed.insert(rank);
-        if formed.len() < self.world.len() {
+        if !formed.insert(rank) {
             return;
         }
-        for rank in &self.world {
-            self.members.activate(*rank);
+        let complete = formed.len() == self.world.len();
+        self.members.holds(rank, held);
+        if complete {
+            self.restore(now, out);
         }
-        self.start(now, Activity::first(&self.spec.stages), out);
     }
 
     /// The deadline passed with somebody not connected.
     pub(super) fn fail_forming(&mut self, now: Duration, out: &mut Vec<Command>) {
         let State::Forming { formed, .. } = &self.state else { return };
-        let missing =
-            self.world.difference(formed).map(|r| format!("rank {r} (host {})", self.spec.host(*r)));
-        let reason = format!(
-            "the workers' groups did not form within {} s; not connected: {}. Is their address in the host file \
-             reachable from the other hosts?",
-            self.spec.forming.as_secs(),
-            missing.collect::<Vec<_>>().join(", ")
-        );
-        self.fail(now, reason, 1, out);
+        let Some(missing) = self.world.difference(formed).next().copied() else { return };
+        self.suspect(now, missing, Sign::Unconnected(self.spec.forming), out);
     }
 }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use proto::v1::{Heartbeat, Join};
+use proto::v1::{Held, Heartbeat, Join};
 
 use super::Rank;
 
@@ -15,6 +15,16 @@ pub enum MemberState {
     Ready,
     /// It is in the active epoch's world.
     Active,
+    /// It was not heard for half a lease; it takes part until the lease is over.
+    Suspect {
+        /// When it was last heard.
+        since: Duration,
+    },
+    /// It was told to end by somebody else, and goes at the next moment that fits.
+    Leaving {
+        /// When it will be gone.
+        deadline: Duration,
+    },
     /// It is gone without leave.
     Dead {
         /// Since when.
@@ -47,30 +57,38 @@ pub struct Member {
     pub progress: u64,
     /// When the counter last grew, or when it was last given work.
     pub advanced: Duration,
+    /// What it says that it holds; `None`: nothing of this run.
+    pub held: Option<Held>,
 }
 
 impl Member {
     /// It can be sent orders.
     #[must_use]
     pub fn is_live(&self) -> bool {
-        matches!(self.state, MemberState::Ready | MemberState::Active)
+        !matches!(self.state, MemberState::Dead { .. } | MemberState::Left)
     }
 }
 
 /// All members by rank: of every rank the newest incarnation.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Members {
     by_rank: BTreeMap<Rank, Member>,
+    /// Counted over the run: the term is its upper half, so that no two coordinators give the same.
     last_incarnation: u64,
 }
 
 impl Members {
+    /// Nobody yet; incarnations are those of `term`.
+    pub(crate) fn of_term(term: u64) -> Self {
+        Self { by_rank: BTreeMap::new(), last_incarnation: term << 32 }
+    }
+
     pub(crate) fn all(&self) -> &BTreeMap<Rank, Member> {
         &self.by_rank
     }
 
     /// Takes a worker in; returns its incarnation.
-    pub(crate) fn admit(&mut self, now: Duration, rank: Rank, join: &Join) -> u64 {
+    pub(crate) fn admit(&mut self, now: Duration, rank: Rank, join: &Join, held: Option<Held>) -> u64 {
         self.last_incarnation += 1;
         let member = Member {
             incarnation: self.last_incarnation,
@@ -82,6 +100,7 @@ impl Members {
             heard: now,
             progress: 0,
             advanced: now,
+            held,
         };
         self.by_rank.insert(rank, member);
         self.last_incarnation
@@ -103,8 +122,52 @@ impl Members {
     }
 
     pub(crate) fn activate(&mut self, rank: Rank) {
-        if let Some(member) = self.by_rank.get_mut(&rank) {
+        if let Some(member) = self.by_rank.get_mut(&rank)
+            && member.state == MemberState::Ready
+        {
             member.state = MemberState::Active;
+        }
+    }
+
+    /// The member was heard.
+    pub(crate) fn hear(&mut self, now: Duration, rank: Rank, active: bool) {
+        if let Some(member) = self.by_rank.get_mut(&rank) {
+            member.heard = now;
+            if let MemberState::Suspect { .. } = member.state {
+                member.state = if active { MemberState::Active } else { MemberState::Ready };
+            }
+        }
+    }
+
+    /// Who was not heard for longer than `time` is suspect.
+    pub(crate) fn suspect(&mut self, now: Duration, time: Duration) {
+        for member in self.by_rank.values_mut() {
+            let open = matches!(member.state, MemberState::Ready | MemberState::Active);
+            if open && now.saturating_sub(member.heard) > time {
+                member.state = MemberState::Suspect { since: member.heard };
+            }
+        }
+    }
+
+    pub(crate) fn leaving(&mut self, rank: Rank, deadline: Duration) {
+        if let Some(member) = self.by_rank.get_mut(&rank).filter(|m| m.is_live()) {
+            member.state = MemberState::Leaving { deadline };
+        }
+    }
+
+    /// The world is no more: whoever was in it is ready for the next.
+    pub(crate) fn stand_by(&mut self) {
+        for member in self.by_rank.values_mut() {
+            if matches!(member.state, MemberState::Active | MemberState::Suspect { .. }) {
+                member.state = MemberState::Ready;
+            }
+        }
+    }
+
+    /// What a member holds has changed.
+    pub(crate) fn holds(&mut self, rank: Rank, held: Option<Held>) {
+        if let Some(member) = self.by_rank.get_mut(&rank) {
+            member.held = held;
         }
     }
 
@@ -134,6 +197,7 @@ impl Members {
     pub(crate) fn forgive(&mut self, now: Duration) {
         for member in self.by_rank.values_mut() {
             member.heard = now;
+            member.advanced = now;
         }
     }
 
@@ -144,10 +208,10 @@ impl Members {
         }
     }
 
-    /// The first live member that was silent for longer than `lease`.
-    pub(crate) fn silent(&self, now: Duration, lease: Duration) -> Option<(Rank, Duration)> {
+    /// The live members that were silent for longer than `lease`, and for how long.
+    pub(crate) fn silent(&self, now: Duration, lease: Duration) -> Vec<(Rank, Duration)> {
         let silence = |m: &Member| now.saturating_sub(m.heard);
-        let found = self.by_rank.iter().find(|(_, m)| m.is_live() && silence(m) > lease);
-        found.map(|(rank, m)| (*rank, silence(m)))
+        let silent = self.by_rank.iter().filter(|(_, m)| m.is_live() && silence(m) > lease);
+        silent.map(|(rank, m)| (*rank, silence(m))).collect()
     }
 }

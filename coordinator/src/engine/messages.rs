@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use proto::v1::WorkFailed;
+use proto::v1::coordinator_message::Body as Order;
+use proto::v1::{Discard, WorkFailed};
 use proto::v1::worker_message::Body as Report;
 
 use super::failing::Sign;
@@ -15,23 +16,41 @@ impl Engine {
         if term != self.spec.term {
             return;
         }
-        let Some(member) = self.members.same(rank, incarnation) else { return };
-        member.heard = now;
+        if self.members.same(rank, incarnation).is_none() {
+            return;
+        }
+        let active = self.world.contains(&rank);
+        self.members.hear(now, rank, active);
         match body {
             Report::Heartbeat(heartbeat) => return self.members.heartbeat(now, rank, heartbeat),
             Report::Left(_) => return self.on_left(now, rank, out),
+            Report::Leaving(leaving) => {
+                let deadline = now + Duration::from_secs(leaving.seconds.into());
+                self.members.leaving(rank, deadline);
+                if matches!(self.state, State::Paused) {
+                    self.advance(now, out);
+                }
+                return;
+            }
+            // An answer to a commit that was sent once more to a member that stands by.
+            Report::Applied(applied) if !active => {
+                return self.on_applied(now, rank, applied, out);
+            }
             Report::WorkFailed(WorkFailed { reason, wrong_input }) => {
                 return self.suspect(now, rank, Sign::WorkFailed { reason, wrong_input }, out);
             }
             _ => {}
         }
-        if epoch != self.epoch {
+        if epoch != self.epoch || !active {
             return;
         }
-        member.advanced = now;
+        if let Some(member) = self.members.same(rank, incarnation) {
+            member.advanced = now;
+        }
         match body {
             Report::StoreReady(ready) => self.on_store_ready(rank, &ready.address, out),
-            Report::Formed(_) => self.on_formed(now, rank, out),
+            Report::Formed(formed) => self.on_formed(now, rank, formed.held, out),
+            Report::Restored(restored) => self.on_restored(now, rank, restored, out),
             Report::StageReady(ready) => self.on_stage_ready(now, rank, ready, out),
             Report::RolloutsReady(ready) => self.on_rollouts_ready(now, rank, ready, out),
             Report::StepReady(ready) => self.on_step_ready(rank, ready, out),
@@ -41,7 +60,11 @@ impl Engine {
             Report::CollectiveFailed(failed) => {
                 self.suspect(now, rank, Sign::CollectiveFailed(failed.reason), out);
             }
-            Report::Join(_) | Report::Heartbeat(_) | Report::Left(_) | Report::WorkFailed(_) => {}
+            Report::Join(_)
+            | Report::Heartbeat(_)
+            | Report::Left(_)
+            | Report::Leaving(_)
+            | Report::WorkFailed(_) => {}
         }
     }
 
@@ -68,8 +91,10 @@ impl Engine {
             return;
         }
         match &self.state {
-            // Nothing depends on it yet: its rank is free again.
-            State::Waiting { .. } => self.members.bury(now, rank, reason),
+            // Nothing depends on it: its rank is free again.
+            state if !state.is_over() && !self.world.contains(&rank) => {
+                self.members.bury(now, rank, reason);
+            }
             State::Finishing { .. } => {
                 self.members.leave(rank);
                 self.end_if_empty(out);
@@ -84,18 +109,17 @@ impl Engine {
         }
         self.interrupted = true;
         match &self.state {
-            State::Waiting { .. } | State::Forming { .. } | State::Staging { .. } => {
-                self.finish(now, Outcome::Interrupted, out);
-            }
+            State::Waiting { .. }
+            | State::Forming { .. }
+            | State::Restoring(_)
+            | State::Staging { .. }
+            | State::Paused => self.finish(now, Outcome::Interrupted, out),
             State::Stepping(stepping) => {
-                let step = stepping.step;
                 if stepping.is_prepared_soon() {
                     return;
                 }
-                self.send_world(
-                    &proto::v1::coordinator_message::Body::Discard(proto::v1::Discard { step }),
-                    out,
-                );
+                let order = Order::Discard(Discard { step: stepping.step });
+                self.send_world(&order, out);
                 self.drain(now, out);
             }
             State::Evaluating { .. } => self.drain(now, out),

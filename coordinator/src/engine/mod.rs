@@ -1,33 +1,45 @@
 //! Decides what the run does next: events in, commands out. No clock, no randomness, no I/O.
 //!
 //! ```text
-//! Waiting → Forming → Staging → Stepping{Planning → Rollout → Scoring → Update → Commit} ⟲ → Finishing → Ended
-//!                                 ↑↓ Evaluating, Checkpointing
-//! any state ── a worker is lost ──→ Failing (evidence is gathered) → Finishing → Ended(Failed{reason})
+//! Waiting → Forming → Restoring → Running ⟲ {Staging, Stepping{Planning → Rollout → Scoring → Update → Commit},
+//!    ↑                               │        Evaluating, Checkpointing, Paused}
+//!    │                               ├── everything is done, or a person stops it ──→ Finishing → Ended
+//!    └── evidence is gathered ← Failing ←── a worker is lost ── any state
+//!                                    └── it cannot go on ──→ Finishing → Ended(Failed{reason})
 //! ```
 //!
 //! Commands are carried out in order; a failed one stops those after it. So whatever follows a
-//! [`Command::Journal`] in the list leaves only once the record is on disk.
+//! [`Command::Journal`] in the list leaves only once the record is on disk. What the engine knows of the run's
+//! progress it knows by records alone (`resume.rs`), so that a coordinator that is started again knows the same.
 //!
-//! Invariants, which the tests name:
-//! - **EP-1** one active epoch a run: an epoch begins only when no other is active.
+//! Invariants, which the simulation checks and the tests name:
+//! - **EP-1** one active epoch a run: numbers grow, and work is sent to members of the newest one alone.
 //! - **EP-2** a commit names only members of its epoch, and all of them had their part prepared.
-//! - **ST-1** `committed_step` never falls, and grows by one a commit.
-//! - **ST-2** a step's samples are committed once.
+//! - **ST-1** `committed_step` grows by one a commit, and falls only by a Restored that says so.
+//! - **ST-2** in the surviving commits a step's samples count once.
+//! - **RC-1** nobody is given work who does not hold the newest committed step.
+//! - **RC-2** a member that restores others holds the newest committed step.
+//! - **TM-1** of two coordinators only that of the higher term commits.
+//! - **LV-1** with faults removed every run ends by itself.
 
 mod agenda;
 mod checkpointing;
 mod command;
 mod commit;
+mod defect;
 mod digests;
 mod evaluating;
 mod event;
 mod failing;
 mod finishing;
 mod forming;
+mod going;
 mod members;
 mod messages;
 mod record;
+mod recovering;
+mod restoring;
+mod resume;
 mod spec;
 mod staging;
 mod state;
@@ -45,18 +57,23 @@ use std::time::Duration;
 pub use agenda::{Activity, EvaluationSet, Moment, StageSpec};
 pub use checkpointing::CheckpointName;
 pub use command::{Command, Outcome};
+pub use defect::Defect;
 pub use event::{Event, Exit, Sender};
 pub use members::{Member, MemberState};
-pub use record::{CheckpointRecord, EpochRecord, EvaluationRecord, Record, StageRecord, StepRecord};
+pub use record::{
+    CheckpointRecord, DiscardRecord, EpochRecord, EvaluationRecord, Record, RestoredRecord, Source,
+    StageRecord, StepRecord,
+};
 pub use spec::Spec;
 pub use verdict::Verdict;
 pub use work::{Plan, RolloutWork, UpdateWork};
 
 use members::Members;
 use proto::v1::coordinator_message::Body as Order;
-use state::{Checkpointing, Evaluating, State, StepPhase};
+use resume::{At, Committed};
+use state::{Checkpointing, Evaluating, Restoring, State, StepPhase};
 
-/// A worker's place in the run, 0 to world size − 1.
+/// A worker's place in the run, 0 to the number of workers − 1.
 pub type Rank = u32;
 
 /// The run's state machine.
@@ -67,25 +84,36 @@ pub struct Engine {
     members: Members,
     /// 0 before the first world forms.
     epoch: u64,
-    /// The ranks of the active epoch.
+    /// The ranks of the active epoch; nobody between two.
     world: BTreeSet<Rank>,
-    /// What the run is at; `None` before the world has formed.
+    /// Ranks, hosts and stage by which weights were last cut over the world.
+    cut: Vec<(Rank, String)>,
+    /// What the run does now; `None` before the world has formed.
     activity: Option<Activity>,
-    committed_step: u64,
+    /// The newest thing on the agenda that is done, by the records.
+    done: Option<Activity>,
+    committed: Option<Committed>,
+    /// What every member must hold; `None` before the first stage.
+    at: Option<At>,
     /// Of all weights, as every replica reports them; empty before the first stage.
     weights_digest: String,
     consecutive_skips: u32,
-    /// The step that the newest checkpoint holds.
-    checkpointed_step: u64,
-    /// Periodic checkpoints on disk, oldest first.
-    kept: Vec<CheckpointName>,
+    /// Checkpoints on disk, oldest first.
+    checkpoints: Vec<CheckpointRecord>,
+    /// The step that is being tried, and how often.
+    attempts: (u64, u32),
+    /// Losses since the last commit.
+    losses: u32,
     /// Why ranks were last turned away, for the message when their process then ends.
     refusals: BTreeMap<Rank, String>,
     /// A person asked to stop: what is under way is finished or dropped, and the run ends well.
     interrupted: bool,
+    /// A person asked to hold.
+    paused: bool,
     /// When the last [`Event::Tick`] came.
     ticked: Duration,
     last_verdict: Option<Verdict>,
+    defect: Option<Defect>,
 }
 
 impl Engine {
@@ -93,21 +121,27 @@ impl Engine {
     #[must_use]
     pub fn new(spec: Spec, now: Duration) -> Self {
         Self {
+            state: State::Waiting { deadline: now + spec.forming, lost: None },
+            members: Members::of_term(spec.term),
             spec,
-            state: State::Waiting { since: now },
-            members: Members::default(),
             epoch: 0,
             world: BTreeSet::new(),
+            cut: Vec::new(),
             activity: None,
-            committed_step: 0,
+            done: None,
+            committed: None,
+            at: None,
             weights_digest: String::new(),
             consecutive_skips: 0,
-            checkpointed_step: 0,
-            kept: Vec::new(),
+            checkpoints: Vec::new(),
+            attempts: (0, 0),
+            losses: 0,
             refusals: BTreeMap::new(),
             interrupted: false,
+            paused: false,
             ticked: now,
             last_verdict: None,
+            defect: None,
         }
     }
 
@@ -115,27 +149,7 @@ impl Engine {
     pub fn handle(&mut self, now: Duration, event: Event) -> Vec<Command> {
         let mut out = Vec::new();
         if !matches!(self.state, State::Ended(_)) {
-            match event {
-                Event::Tick => self.on_tick(now, &mut out),
-                Event::Joining { stream, rank, join } => self.on_joining(now, stream, rank, &join, &mut out),
-                Event::Message { sender, body } => self.on_message(now, sender, body, &mut out),
-                Event::Disconnected { rank, incarnation, reason } => {
-                    self.on_disconnected(now, rank, incarnation, reason, &mut out);
-                }
-                Event::Exited { rank, exit, last_lines } => {
-                    self.on_exited(now, rank, exit, last_lines, &mut out);
-                }
-                Event::Planned { step, plan } => self.on_planned(now, step, plan, &mut out),
-                Event::Scored { step, plan } => self.on_scored(now, step, plan, &mut out),
-                Event::EvaluationPlanned { samples, sampling } => {
-                    self.on_evaluation_planned(now, samples, &sampling, &mut out);
-                }
-                Event::EvaluationScored { metrics } => self.on_evaluation_scored(now, metrics, &mut out),
-                Event::CheckpointStaged { folder } => self.on_checkpoint_staged(now, &folder, &mut out),
-                Event::CheckpointPublished => self.on_checkpoint_published(now, &mut out),
-                Event::Trouble { reason, exit_code } => self.fail(now, reason, exit_code, &mut out),
-                Event::Interrupted => self.on_interrupted(now, &mut out),
-            }
+            self.take(now, event, &mut out);
         }
         let verdict = self.verdict(now);
         if self.last_verdict.as_ref().is_none_or(|last| !last.says_the_same(&verdict)) {
@@ -145,10 +159,37 @@ impl Engine {
         out
     }
 
-    /// The newest committed step over all stages; 0 before the first.
-    #[must_use]
-    pub fn committed_step(&self) -> u64 {
-        self.committed_step
+    fn take(&mut self, now: Duration, event: Event, out: &mut Vec<Command>) {
+        match event {
+            Event::Tick => self.on_tick(now, out),
+            Event::Joining { stream, rank, join } => self.on_joining(now, stream, rank, &join, out),
+            Event::Message { sender, body } => self.on_message(now, sender, body, out),
+            Event::Disconnected { rank, incarnation, reason } => {
+                self.on_disconnected(now, rank, incarnation, reason, out);
+            }
+            Event::Exited { rank, process, exit, last_lines } => {
+                self.on_exited(now, rank, process, exit, last_lines, out);
+            }
+            Event::Planned { step, attempt, plan } => self.on_planned(now, (step, attempt), plan, out),
+            Event::Scored { step, attempt, plan } => self.on_scored(now, (step, attempt), plan, out),
+            Event::EvaluationPlanned { epoch, samples, sampling } => {
+                self.on_evaluation_planned(now, epoch, samples, &sampling, out);
+            }
+            Event::EvaluationScored { epoch, metrics } => {
+                self.on_evaluation_scored(now, epoch, metrics, out);
+            }
+            Event::CheckpointStaged { epoch, folder } => {
+                self.on_checkpoint_staged(now, epoch, &folder, out);
+            }
+            Event::CheckpointPublished(about) => self.on_checkpoint_published(now, about, out),
+            Event::CheckpointOpened { name, folder } => {
+                self.on_checkpoint_opened(now, &name, &folder, out);
+            }
+            Event::CheckpointBroken { name } => self.on_checkpoint_broken(now, &name, out),
+            Event::Trouble { reason, exit_code } => self.fail(now, reason, exit_code, out),
+            Event::Interrupted => self.on_interrupted(now, out),
+            Event::Pause(pause) => self.on_pause(now, pause, out),
+        }
     }
 
     /// What the run is at.
@@ -163,10 +204,16 @@ impl Engine {
         self.members.all()
     }
 
-    /// The active epoch; 0 before the first world has formed.
+    /// The newest epoch; 0 before the first world has formed.
     #[must_use]
     pub fn epoch(&self) -> u64 {
         self.epoch
+    }
+
+    /// The coordinator's term.
+    #[must_use]
+    pub fn term(&self) -> u64 {
+        self.spec.term
     }
 
     fn on_tick(&mut self, now: Duration, out: &mut Vec<Command>) {
@@ -176,15 +223,17 @@ impl Engine {
         }
         self.ticked = now;
         match &self.state {
-            State::Failing(_) => self.conclude_if_due(now, out),
-            State::Finishing { deadline, .. } if now >= *deadline => self.end(out),
-            State::Finishing { .. } | State::Ended(_) => {}
-            State::Waiting { since } => {
-                let deadline = *since + self.spec.forming;
-                self.check_waiting(now, deadline, out);
-            }
+            State::Finishing { deadline, .. } if now >= *deadline => return self.end(out),
+            State::Finishing { .. } | State::Ended(_) => return,
+            State::Failing(_) => return self.conclude_if_due(now, out),
+            _ => {}
+        }
+        self.members.suspect(now, self.spec.lease / 2);
+        self.check_clocks(now, out);
+        match &self.state {
+            State::Waiting { deadline, .. } if now >= *deadline => self.waited_enough(now, out),
             State::Forming { deadline, .. } if now >= *deadline => self.fail_forming(now, out),
-            _ => self.check_clocks(now, out),
+            _ => {}
         }
     }
 
@@ -193,7 +242,10 @@ impl Engine {
         let all_but =
             |done: &dyn Fn(&Rank) -> bool| self.world.iter().copied().filter(|r| !done(r)).collect();
         match &self.state {
-            State::Staging { digests, .. } => all_but(&|r| digests.contains_key(r)),
+            State::Staging { digests, .. }
+            | State::Restoring(
+                Restoring::Loading { digests, .. } | Restoring::Healing { digests, .. },
+            ) => all_but(&|r| digests.contains_key(r)),
             State::Stepping(stepping) => match &stepping.phase {
                 StepPhase::Rollout(results) => all_but(&|r| results.contains_key(r)),
                 StepPhase::Update { ready, .. } => all_but(&|r| ready.contains_key(r)),
@@ -225,5 +277,10 @@ impl Engine {
         for rank in &self.world {
             self.send(*rank, body.clone(), out);
         }
+    }
+
+    /// The stage of what is being done is cut over ranks.
+    fn is_sharded(&self, stage: usize) -> bool {
+        self.spec.stages.get(stage).is_some_and(|stage| stage.sharded)
     }
 }

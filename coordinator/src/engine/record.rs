@@ -1,11 +1,14 @@
-//! What the journal keeps.
+//! What the journal keeps, and what the engine knows by it: a run that is taken up again reads its records in order.
 
 use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
 
 use super::{CheckpointName, EvaluationSet, Moment, Rank};
 
 /// What the journal keeps, in the order that it happened.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Record {
     /// A world is about to form.
     Epoch(EpochRecord),
@@ -13,6 +16,10 @@ pub enum Record {
     Stage(StageRecord),
     /// A step is committed: from here on it is never discarded.
     Step(StepRecord),
+    /// A step was begun and dropped; it is repeated.
+    Discarded(DiscardRecord),
+    /// State was given to workers that lacked it; commits after `to` no longer count.
+    Restored(RestoredRecord),
     /// Held-out sets were answered.
     Evaluation(EvaluationRecord),
     /// A checkpoint is whole on disk.
@@ -25,7 +32,7 @@ pub enum Record {
 }
 
 /// A world: who is in it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EpochRecord {
     /// Its number; 1 is the first.
     pub epoch: u64,
@@ -34,7 +41,7 @@ pub struct EpochRecord {
 }
 
 /// A stage's start.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StageRecord {
     /// Index of the stage.
     pub stage: usize,
@@ -45,7 +52,7 @@ pub struct StageRecord {
 }
 
 /// A committed step.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StepRecord {
     /// Counted over all stages; 1 is the first.
     pub step: u64,
@@ -64,31 +71,78 @@ pub struct StepRecord {
     /// Where the data plan stands after it, as the plan writes it.
     pub cursor: String,
     /// Ids of the samples that it trained on.
+    #[serde(skip)]
     pub samples: Vec<String>,
     /// Name to value: loss, grad_norm, tokens, reward, ….
+    #[serde(skip)]
     pub metrics: BTreeMap<String, f64>,
 }
 
+/// A step that was dropped before its commit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiscardRecord {
+    /// Counted over all stages.
+    pub step: u64,
+    /// Which try at it.
+    pub attempt: u32,
+    /// Who was lost, and how.
+    pub reason: String,
+}
+
+/// Where restored state came from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// A member that held it.
+    Member(Rank),
+    /// A checkpoint.
+    Checkpoint(CheckpointName),
+    /// Nothing: the run began again.
+    Start,
+}
+
+/// State given to workers that lacked it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestoredRecord {
+    /// The newest committed step before.
+    pub from: u64,
+    /// The newest that still counts: the steps between are repeated.
+    pub to: u64,
+    /// Where it came from.
+    pub source: Source,
+}
+
 /// An evaluation.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EvaluationRecord {
     /// The newest committed step.
     pub step: u64,
     /// Index of the stage.
     pub stage: usize,
+    /// Steps of the stage done.
+    pub number: u64,
     /// Which sets.
     pub set: EvaluationSet,
     /// When in the stage.
     pub moment: Moment,
     /// Name to value: srcc, plcc, ….
+    #[serde(skip)]
     pub metrics: BTreeMap<String, f64>,
 }
 
 /// A published checkpoint.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CheckpointRecord {
     /// Its folder's name.
     pub name: CheckpointName,
+    /// Index of the stage whose optimizer it holds.
+    pub stage: usize,
+    /// Steps of the stage done.
+    pub number: u64,
     /// The newest committed step that it holds.
     pub step: u64,
+    /// `keep` does not remove it.
+    pub stage_end: bool,
+    /// Of all master weights.
+    pub digest: String,
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use settings::{Hosts, Run};
+use settings::{Hosts, Launcher, Run};
 
 use super::StageSpec;
 
@@ -16,14 +16,12 @@ pub struct Spec {
     pub version: String,
     /// The coordinator's term; the first is 1.
     pub term: u64,
-    /// The host of every rank, in rank order: its length is the world size.
+    /// The host of every rank, in rank order: its length is the largest world size.
     pub hosts: Vec<String>,
     /// The stages in order.
     pub stages: Vec<StageSpec>,
     /// The Hugging Face directory that the first stage starts from.
     pub weights: PathBuf,
-    /// Where checkpoints are published.
-    pub checkpoints: PathBuf,
     /// Periodic checkpoints that stay, besides stage ends.
     pub keep: u32,
     /// A member silent for longer is lost.
@@ -34,32 +32,51 @@ pub struct Spec {
     pub progress: Duration,
     /// Time between a worker's heartbeats.
     pub heartbeat: Duration,
+    /// How long a lost worker is waited for.
+    pub restart_grace: Duration,
+    /// Workers below which the run does not go on.
+    pub min_world: u32,
+    /// Workers that take part at most.
+    pub max_world: u32,
+    /// Losses in a row without a commit that the run bears.
+    pub max_discards: u32,
+    /// The launcher starts a lost worker again when told to.
+    pub respawns: bool,
 }
 
 impl Spec {
-    /// The engine's view of a resolved recipe over a host file.
+    /// The engine's view of a resolved recipe over a host file, for a coordinator of `term`.
     #[must_use]
-    pub fn new(run_id: String, run: &Run, hosts: &Hosts) -> Self {
+    pub fn new(run_id: String, term: u64, run: &Run, hosts: &Hosts) -> Self {
         let names = hosts.hosts.iter().flat_map(|h| std::iter::repeat_n(h.name.clone(), h.workers as usize));
+        let names: Vec<String> = names.collect();
+        let all = names.len() as u32;
+        let or_all = |given: u32| if given == 0 { all } else { given.min(all) };
+        let recovery = &run.recovery;
+        let max_world = or_all(recovery.max_world);
         Self {
             run_id,
             version: proto::VERSION.into(),
-            term: 1,
-            hosts: names.collect(),
+            term,
+            hosts: names,
             stages: StageSpec::all(run),
             weights: run.model.path.clone(),
-            checkpoints: run.run.output.join("checkpoints"),
             keep: run.checkpoint.keep,
-            lease: Duration::from_secs(run.recovery.lease),
-            forming: Duration::from_secs(run.recovery.forming),
-            progress: Duration::from_secs(run.recovery.progress),
-            heartbeat: run.recovery.heartbeat(),
+            lease: Duration::from_secs(recovery.lease),
+            forming: Duration::from_secs(recovery.forming),
+            progress: Duration::from_secs(recovery.progress),
+            heartbeat: recovery.heartbeat(),
+            restart_grace: Duration::from_secs(recovery.restart_grace),
+            min_world: or_all(recovery.min_world).min(max_world),
+            max_world,
+            max_discards: recovery.max_discards,
+            respawns: hosts.launcher == Launcher::Local,
         }
     }
 
-    /// Number of ranks.
+    /// Ranks that the host file lists.
     #[must_use]
-    pub fn world_size(&self) -> u32 {
+    pub fn ranks(&self) -> u32 {
         self.hosts.len() as u32
     }
 

@@ -1,39 +1,17 @@
-//! What comes next, and a stage's start.
+//! A stage's start.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use proto::v1::coordinator_message::Body as Order;
-use proto::v1::{BeginStage, StageReady};
+use proto::v1::{BeginStage, Held, StageReady};
 
 use super::digests::{PartDigest, agreed};
 use super::state::State;
-use super::{Activity, Command, Engine, Outcome, Rank, Record, StageRecord};
+use super::{Command, Engine, Rank, Record, StageRecord};
 
 impl Engine {
-    /// Goes on to what the agenda has next; after an interruption only to what keeps the work done.
-    pub(super) fn advance(&mut self, now: Duration, out: &mut Vec<Command>) {
-        if self.interrupted {
-            self.drain(now, out);
-        } else if let Some(activity) = self.activity {
-            self.start(now, activity.next(&self.spec.stages), out);
-        }
-    }
-
-    pub(super) fn start(&mut self, now: Duration, activity: Activity, out: &mut Vec<Command>) {
-        self.activity = Some(activity);
-        self.members.restart_progress(now);
-        match activity {
-            Activity::BeginStage { stage } => self.begin_stage(stage, out),
-            Activity::Evaluate { stage, set, moment, .. } => self.begin_evaluation(stage, set, moment, out),
-            Activity::Step { stage, number } => self.begin_step(stage, number, out),
-            Activity::Checkpoint { stage, .. } => self.begin_checkpoint(stage, out),
-            Activity::Finish => self.finish(now, Outcome::Finished, out),
-        }
-    }
-
-    fn begin_stage(&mut self, stage: usize, out: &mut Vec<Command>) {
-        self.consecutive_skips = 0;
+    pub(super) fn begin_stage(&mut self, stage: usize, out: &mut Vec<Command>) {
         self.state = State::Staging { stage, digests: BTreeMap::new() };
         let weights = if stage == 0 { self.spec.weights.display().to_string() } else { String::new() };
         self.send_world(&Order::BeginStage(BeginStage { stage: stage as u32, weights }), out);
@@ -51,15 +29,18 @@ impl Engine {
             return;
         }
         digests.entry(rank).or_insert(PartDigest::new(ready.part, ready.digest));
-        if digests.len() < self.world.len() {
+        let complete = digests.len() == self.world.len();
+        let (stage, digests) = (*stage, if complete { std::mem::take(digests) } else { BTreeMap::new() });
+        let step = self.committed_step();
+        self.members.holds(rank, Some(Held { stage: stage as u32, step, prepared: None }));
+        if !complete {
             return;
         }
-        let (stage, digests) = (*stage, std::mem::take(digests));
         match agreed(&digests) {
             Ok(digest) => {
                 let name = self.spec.stages.get(stage).map(|s| s.name.clone()).unwrap_or_default();
-                self.weights_digest.clone_from(&digest);
-                out.push(Command::Journal(Record::Stage(StageRecord { stage, name, digest })));
+                self.cut = self.placed();
+                self.journal(Record::Stage(StageRecord { stage, name, digest }), out);
                 self.advance(now, out);
             }
             Err(who) => {

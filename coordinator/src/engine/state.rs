@@ -7,29 +7,44 @@ use proto::v1::{SampleRollout, StepReady};
 
 use super::digests::PartDigest;
 use super::failing::Evidence;
-use super::{CheckpointName, EvaluationSet, Moment, Outcome, Rank};
+use super::{CheckpointName, CheckpointRecord, EvaluationSet, Moment, Outcome, Rank};
 
 /// What the run is at.
 #[derive(Debug)]
 pub(crate) enum State {
-    /// Not all ranks have joined.
-    Waiting { since: Duration },
-    /// Everybody joined; the groups are being made.
+    /// Not all ranks are there; at the deadline those that are go on, if they are enough.
+    Waiting { deadline: Duration, lost: Option<String> },
+    /// The groups are being made.
     Forming { deadline: Duration, formed: BTreeSet<Rank> },
+    /// Workers that lack the run's state are given it.
+    Restoring(Restoring),
     /// Weights are being loaded; the digests that came in.
     Staging { stage: usize, digests: BTreeMap<Rank, PartDigest> },
     /// An optimizer step.
     Stepping(Stepping),
     /// Held-out questions are being answered.
-    Evaluating { stage: usize, set: EvaluationSet, moment: Moment, phase: Evaluating },
+    Evaluating { stage: usize, number: u64, set: EvaluationSet, moment: Moment, phase: Evaluating },
     /// Weights are going to disk.
-    Checkpointing { name: CheckpointName, phase: Checkpointing },
+    Checkpointing { about: CheckpointRecord, phase: Checkpointing },
+    /// A person holds the run between two activities.
+    Paused,
     /// Somebody is lost; what is known of it is being gathered.
     Failing(Evidence),
     /// Everybody was told to stop.
     Finishing { deadline: Duration, outcome: Outcome },
     /// Over.
     Ended(Outcome),
+}
+
+/// State on its way to workers that lack it.
+#[derive(Debug)]
+pub(crate) enum Restoring {
+    /// The shell looks whether the checkpoint is whole.
+    Opening(CheckpointRecord),
+    /// Everybody loads a checkpoint.
+    Loading { checkpoint: CheckpointRecord, digests: BTreeMap<Rank, PartDigest> },
+    /// One member gives all others what it holds.
+    Healing { source: Rank, digests: BTreeMap<Rank, PartDigest> },
 }
 
 /// A step on its way.
@@ -88,4 +103,19 @@ pub(crate) enum Checkpointing {
     Writing { writers: Vec<Rank>, written: BTreeMap<Rank, BTreeMap<String, String>> },
     /// The shell checks and publishes.
     Publishing,
+}
+
+impl State {
+    /// Nothing that members report can bring it back.
+    pub(crate) fn is_over(&self) -> bool {
+        matches!(self, Self::Finishing { .. } | Self::Ended(_))
+    }
+
+    /// The name of the checkpoint that is being written.
+    pub(crate) fn checkpoint(&self) -> Option<&CheckpointName> {
+        match self {
+            Self::Checkpointing { about, .. } => Some(&about.name),
+            _ => None,
+        }
+    }
 }

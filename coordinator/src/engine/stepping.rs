@@ -7,7 +7,10 @@ use proto::v1::coordinator_message::Body as Order;
 use proto::v1::{Rollout, RolloutsReady, SampleRollout, StepReady, Update};
 
 use super::state::{State, StepFacts, StepPhase, Stepping};
-use super::{Command, Engine, Plan, Rank, RolloutWork, UpdateWork};
+use super::{Command, Defect, Engine, Plan, Rank, RolloutWork, UpdateWork};
+
+/// The attempts of term `t` at a step begin above `(t − 1)` times this.
+const ATTEMPTS_A_TERM: u32 = 1000;
 
 impl Stepping {
     /// Its gradients are on their way: finishing it is cheaper than what it cost.
@@ -18,16 +21,24 @@ impl Stepping {
 
 impl Engine {
     pub(super) fn begin_step(&mut self, stage: usize, number: u64, out: &mut Vec<Command>) {
-        let step = self.committed_step + 1;
-        let attempt = 1;
+        let step = self.committed_step() + 1;
+        self.attempts = if self.attempts.0 == step { (step, self.attempts.1 + 1) } else { (step, 1) };
+        // No two coordinators give the same: gradients that lie ready somewhere are known by it.
+        let attempt = (self.spec.term.saturating_sub(1) as u32) * ATTEMPTS_A_TERM + self.attempts.1;
         self.state = State::Stepping(Stepping { stage, number, step, attempt, phase: StepPhase::Planning });
         let world = self.world.iter().copied().collect();
         out.push(Command::Plan { stage, number, step, attempt, world });
     }
 
-    pub(super) fn on_planned(&mut self, now: Duration, step: u64, plan: Plan, out: &mut Vec<Command>) {
+    pub(super) fn on_planned(
+        &mut self,
+        now: Duration,
+        asked: (u64, u32),
+        plan: Plan,
+        out: &mut Vec<Command>,
+    ) {
         match &self.state {
-            State::Stepping(s) if s.step == step && matches!(s.phase, StepPhase::Planning) => {}
+            State::Stepping(s) if self.is_asked(s, asked) && matches!(s.phase, StepPhase::Planning) => {}
             _ => return,
         }
         self.members.restart_progress(now);
@@ -70,13 +81,24 @@ impl Engine {
         }
     }
 
-    pub(super) fn on_scored(&mut self, now: Duration, step: u64, plan: Plan, out: &mut Vec<Command>) {
+    pub(super) fn on_scored(
+        &mut self,
+        now: Duration,
+        asked: (u64, u32),
+        plan: Plan,
+        out: &mut Vec<Command>,
+    ) {
         match &self.state {
-            State::Stepping(s) if s.step == step && matches!(s.phase, StepPhase::Scoring) => {}
+            State::Stepping(s) if self.is_asked(s, asked) && matches!(s.phase, StepPhase::Scoring) => {}
             _ => return,
         }
         self.members.restart_progress(now);
         self.go_on(plan, out);
+    }
+
+    /// Whether the shell's answer is to this try at the step, not to one that was dropped meanwhile.
+    fn is_asked(&self, stepping: &Stepping, asked: (u64, u32)) -> bool {
+        self.broken(Defect::StaleAnswers) || (stepping.step, stepping.attempt) == asked
     }
 
     fn go_on(&mut self, plan: Plan, out: &mut Vec<Command>) {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::state::{Checkpointing, Evaluating, State, StepPhase};
+use super::state::{Checkpointing, Evaluating, Restoring, State, StepPhase};
 use super::{Activity, Engine, Outcome};
 
 /// What the run is at and why it is not further: "waiting: 1 of 2 workers, 12 s left".
@@ -39,20 +39,24 @@ impl Engine {
     /// What the run is at, at `now`.
     #[must_use]
     pub fn verdict(&self, now: Duration) -> Verdict {
-        let world = self.spec.world_size();
+        let world = if self.world.is_empty() { self.spec.max_world } else { self.world.len() as u32 };
         let (state, reason, deadline) = match &self.state {
-            State::Waiting { since } => {
-                let reason = format!("{} of {world} workers", self.members.live_count());
-                ("waiting", reason, Some(*since + self.spec.forming))
+            State::Waiting { deadline, lost } => {
+                let why = lost.as_deref().and_then(|lost| lost.lines().next());
+                let why = why.map(|lost| format!(" after {lost}")).unwrap_or_default();
+                let reason = format!("{} of {world} workers{why}", self.members.live_count());
+                ("waiting", reason, Some(*deadline))
             }
             State::Forming { deadline, formed } => {
                 ("forming", format!("{} of {world} workers connected", formed.len()), Some(*deadline))
             }
+            State::Restoring(restoring) => ("restoring", self.restoring(restoring), None),
             State::Staging { digests, .. } => {
                 ("loading", format!("{}, {} of {world} workers ready", self.during(), digests.len()), None)
             }
+            State::Paused => ("paused", format!("held by a person after step {}", self.committed_step()), None),
             State::Stepping(_) | State::Evaluating { .. } | State::Checkpointing { .. } => {
-                ("running", self.during(), None)
+                (if self.interrupted { "draining" } else { "running" }, self.during(), None)
             }
             State::Failing(evidence) => ("failing", evidence.first(), None),
             State::Finishing { deadline, outcome } => {
@@ -67,7 +71,7 @@ impl Engine {
             State::Ended(outcome) => {
                 let reason = match outcome {
                     Outcome::Finished => "all stages are done".into(),
-                    Outcome::Interrupted => format!("stopped as asked after step {}", self.committed_step),
+                    Outcome::Interrupted => format!("stopped as asked after step {}", self.committed_step()),
                     Outcome::Failed { reason, .. } => reason.clone(),
                 };
                 (outcome_name(outcome), reason, None)
@@ -97,19 +101,38 @@ impl Engine {
                     Evaluating::Answering { .. } => "evaluation",
                     Evaluating::Scoring => "scoring the evaluation",
                 };
-                format!("{what} on {set} ({moment} stage {name}, step {})", self.committed_step)
+                format!("{what} on {set} ({moment} stage {name}, step {})", self.committed_step())
             }
-            State::Checkpointing { name, phase } => match phase {
+            State::Checkpointing { about, phase } => match phase {
                 Checkpointing::Staging | Checkpointing::Writing { .. } => {
-                    format!("writing checkpoint {name}")
+                    format!("writing checkpoint {}", about.name)
                 }
-                Checkpointing::Publishing => format!("publishing checkpoint {name}"),
+                Checkpointing::Publishing => format!("publishing checkpoint {}", about.name),
             },
+            State::Restoring(restoring) => self.restoring(restoring),
+            State::Paused => "a pause".into(),
             State::Staging { .. } => format!("start of stage {name}"),
             State::Waiting { .. } => "waiting for workers".into(),
             State::Forming { .. } => "forming the world".into(),
             State::Failing(evidence) => evidence.during.clone(),
             State::Finishing { .. } | State::Ended(_) => "the end".into(),
+        }
+    }
+}
+
+impl Engine {
+    fn restoring(&self, restoring: &Restoring) -> String {
+        let world = self.world.len();
+        match restoring {
+            Restoring::Opening(checkpoint) => format!("verifying checkpoint {}", checkpoint.name),
+            Restoring::Loading { checkpoint, digests } => {
+                format!("loading checkpoint {}, {} of {world} workers ready", checkpoint.name, digests.len())
+            }
+            Restoring::Healing { source, digests } => format!(
+                "state after step {} from rank {source}, {} of {world} workers ready",
+                self.committed_step(),
+                digests.len()
+            ),
         }
     }
 }

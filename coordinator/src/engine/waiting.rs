@@ -1,13 +1,38 @@
-//! Taking workers in until every rank is there.
+//! Taking workers in until enough are there.
 
 use std::time::Duration;
 
 use proto::v1::Join;
 
 use super::state::State;
-use super::{Command, Engine, MemberState, Rank};
+use super::{Command, Defect, Engine, MemberState, Rank};
 
 impl Engine {
+    /// Waits for every rank, at most `time`; whoever is there then goes on, if they are enough.
+    pub(super) fn gather(
+        &mut self,
+        now: Duration,
+        time: Duration,
+        lost: Option<String>,
+        out: &mut Vec<Command>,
+    ) {
+        self.state = State::Waiting { deadline: now + time, lost };
+        self.form_if_complete(now, out);
+    }
+
+    fn form_if_complete(&mut self, now: Duration, out: &mut Vec<Command>) {
+        let expected = (0..self.spec.ranks()).filter(|rank| !self.has_left(*rank)).count() as u32;
+        let enough = expected.min(self.spec.max_world).max(self.spec.min_world);
+        if matches!(self.state, State::Waiting { .. }) && self.members.live_count() >= enough {
+            self.begin_forming(now, out);
+        }
+    }
+
+    /// Whether a rank went as it was told to, so that nobody waits for it.
+    fn has_left(&self, rank: Rank) -> bool {
+        self.members.all().get(&rank).is_some_and(|member| member.state == MemberState::Left)
+    }
+
     pub(super) fn on_joining(
         &mut self,
         now: Duration,
@@ -16,34 +41,43 @@ impl Engine {
         join: &Join,
         out: &mut Vec<Command>,
     ) {
+        let ours = join.run_id == self.spec.run_id;
+        if let Some(member) = self.members.live(rank).filter(|m| {
+            ours && (m.process, m.host.as_str()) == (join.process, join.host.as_str())
+        }) {
+            // Its stream broke on its side first.
+            let incarnation = member.incarnation;
+            out.push(Command::Close { rank, incarnation });
+            self.on_disconnected(now, rank, incarnation, "it came back by another stream".into(), out);
+            self.members.bury(now, rank, "it came back by another stream".into());
+        }
         if let Err(reason) = self.admissible(rank, join) {
-            if rank < self.spec.world_size() {
+            if rank < self.spec.ranks() {
                 self.refusals.insert(rank, reason.clone());
             }
             out.push(Command::Refuse { stream, reason });
             return;
         }
         self.refusals.remove(&rank);
-        let incarnation = self.members.admit(now, rank, join);
+        let incarnation = self.members.admit(now, rank, join, join.held.filter(|_| ours));
         out.push(Command::Admit { stream, rank, incarnation });
-        if self.members.live_count() == self.spec.world_size() {
-            self.begin_forming(now, out);
-        }
+        self.recommit(rank, out);
+        self.form_if_complete(now, out);
     }
 
     /// Whether a worker may take `rank`, or why not.
     fn admissible(&self, rank: Rank, join: &Join) -> Result<(), String> {
-        let world = self.spec.world_size();
+        let ranks = self.spec.ranks();
         if join.version != self.spec.version {
             return Err(format!(
                 "worker version {:?} differs from the coordinator's {:?}: build both from the same source",
                 join.version, self.spec.version
             ));
         }
-        if rank >= world {
+        if rank >= ranks {
             return Err(format!(
-                "rank {rank} is out of range: the host file lists {world} workers, ranks 0 to {}",
-                world.saturating_sub(1)
+                "rank {rank} is out of range: the host file lists {ranks} workers, ranks 0 to {}",
+                ranks.saturating_sub(1)
             ));
         }
         if let Some(member) = self.members.live(rank) {
@@ -52,22 +86,22 @@ impl Engine {
                 member.process, member.host, member.incarnation
             ));
         }
-        match &self.state {
-            State::Waiting { .. } => Ok(()),
-            _ => Err(format!(
-                "the run is past its start ({}): a worker cannot join it any more",
-                self.during()
-            )),
+        if self.state.is_over() {
+            return Err(format!("the run is over ({}): a worker cannot join it any more", self.during()));
         }
+        Ok(())
     }
 
-    /// Gives up when the time to form is over.
-    pub(super) fn check_waiting(&mut self, now: Duration, deadline: Duration, out: &mut Vec<Command>) {
-        if now < deadline {
+    /// The time to wait is over.
+    pub(super) fn waited_enough(&mut self, now: Duration, out: &mut Vec<Command>) {
+        if self.broken(Defect::WaitForever) {
             return;
         }
-        let world = self.spec.world_size();
-        let missing: Vec<String> = (0..world)
+        if self.members.live_count() >= self.spec.min_world {
+            return self.begin_forming(now, out);
+        }
+        let State::Waiting { lost, .. } = &self.state else { return };
+        let missing: Vec<String> = (0..self.spec.ranks())
             .filter(|rank| self.members.live(*rank).is_none())
             .map(|rank| {
                 let refused = self.refusals.get(&rank).map(|r| format!(", refused: {r}")).unwrap_or_default();
@@ -78,10 +112,17 @@ impl Engine {
                 format!("rank {rank} (host {}{refused}{gone})", self.spec.host(rank))
             })
             .collect();
+        let (time, key, before) = match lost {
+            None => (self.spec.forming, "recovery.forming", String::new()),
+            Some(lost) => (self.spec.restart_grace, "recovery.restart_grace", format!("{lost}. ")),
+        };
         let reason = format!(
-            "{} of {world} workers joined within {} s; missing: {}. Look at their logs, or raise recovery.forming",
+            "{before}{} of {} workers joined within {} s, {} are needed; missing: {}. Look at their logs, raise \
+             {key}, or lower recovery.min_world",
             self.members.live_count(),
-            self.spec.forming.as_secs(),
+            self.spec.ranks(),
+            time.as_secs(),
+            self.spec.min_world,
             missing.join(", ")
         );
         self.fail(now, reason, 75, out);

@@ -15,7 +15,7 @@ pub enum JournalError {
     },
     /// The folder holds a run.
     #[error(
-        "{}: holds a run already ({outcome}, {step} steps committed), and --resume is not available yet: choose another --output, or remove the folder",
+        "{}: holds a run already ({outcome}, {step} steps committed): give --resume to go on with it, choose another --output, or remove the folder",
         folder.display()
     )]
     AnotherRun {
@@ -25,6 +25,35 @@ pub enum JournalError {
         outcome: String,
         /// Its newest committed step.
         step: u64,
+    },
+    /// The recipe is not the one that the run began with.
+    #[error(
+        "{}: --resume: the recipe differs from the one that the run began with in {changed}; keys that may change are recovery, faults, checkpoint.every, checkpoint.keep and run.output: take the others back, or choose another --output",
+        folder.display()
+    )]
+    OtherRecipe {
+        /// The run folder.
+        folder: PathBuf,
+        /// The keys, with both values.
+        changed: String,
+    },
+    /// A record is none that this version knows.
+    #[error("{}: record {seq} cannot be read ({reason}): was the journal written by another version?", path.display())]
+    Unreadable {
+        /// The journal.
+        path: PathBuf,
+        /// Its place.
+        seq: i64,
+        /// Why.
+        reason: String,
+    },
+    /// The file of an earlier term cannot be copied.
+    #[error("{}: {source}; expected an earlier coordinator's journal", path.display())]
+    Copy {
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        source: std::io::Error,
     },
     /// SQLite or the file system refused.
     #[error("{}: {source}; expected a journal that can be written (is the disk full?)", path.display())]

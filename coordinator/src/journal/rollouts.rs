@@ -1,12 +1,12 @@
 //! The rollouts of a step, as they were scored: from them the step can be repeated.
 
 use rusqlite::params;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Journal, JournalError, json};
 
 /// One sample's responses.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct RolloutRow {
     /// The sample.
     #[serde(skip)]
@@ -45,5 +45,26 @@ impl Journal {
         };
         let mut insert = insert;
         insert().map_err(|e| JournalError::from_sqlite(&self.path, e))
+    }
+
+    /// The rollouts of a step's newest try, if they are there whole.
+    ///
+    /// # Errors
+    /// If the journal cannot be read.
+    pub fn rollouts_of(&self, step: u64) -> Result<Vec<RolloutRow>, JournalError> {
+        let read = || -> rusqlite::Result<Vec<(String, String)>> {
+            let mut statement = self.connection.prepare_cached(
+                "SELECT sample, responses FROM rollouts WHERE step = ?1 AND attempt = \
+                 (SELECT max(attempt) FROM rollouts WHERE step = ?1)",
+            )?;
+            statement.query_map([step], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+        };
+        let rows = read().map_err(|e| JournalError::from_sqlite(&self.path, e))?;
+        let row = |(sample, text): (String, String)| {
+            serde_json::from_str::<RolloutRow>(&text).map(|row| RolloutRow { sample, ..row })
+        };
+        let rows: Result<Vec<_>, _> = rows.into_iter().map(row).collect();
+        // Rewards that are no numbers are written as null: then the step is rolled out again.
+        Ok(rows.unwrap_or_default())
     }
 }

@@ -1,5 +1,6 @@
 //! Workers as child processes on this host, which die with the coordinator.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::unix::process::ExitStatusExt;
@@ -37,8 +38,19 @@ pub fn find_worker() -> Result<PathBuf, Failure> {
 /// The running children. Dropping it kills them.
 #[derive(Debug)]
 pub struct LocalWorkers {
+    program: PathBuf,
+    workers: Vec<WorkerSpec>,
+    address: String,
+    folder: RunFolder,
+    events: mpsc::UnboundedSender<Event>,
+    running: BTreeMap<Rank, Running>,
+}
+
+/// A child, as far as the launcher needs it.
+#[derive(Debug)]
+struct Running {
     end: watch::Sender<bool>,
-    watchers: Vec<JoinHandle<()>>,
+    watcher: JoinHandle<()>,
 }
 
 impl LocalWorkers {
@@ -54,24 +66,45 @@ impl LocalWorkers {
         folder: &RunFolder,
         events: &mpsc::UnboundedSender<Event>,
     ) -> Result<Self, Failure> {
-        let (end, _) = watch::channel(false);
-        let mut all = Self { end, watchers: Vec::new() };
-        for worker in workers {
-            let log = folder.log(worker.rank, 1);
-            let child = spawn(program, worker, address, &log)
-                .map_err(|e| Failure::other(format!("cannot start {}: {e}", program.display())))?;
-            let watcher = watch_child(worker.rank, child, log, all.end.subscribe(), events.clone());
-            all.watchers.push(tokio::spawn(watcher));
-        }
+        let mut all = Self {
+            program: program.to_owned(),
+            workers: workers.to_vec(),
+            address: address.to_owned(),
+            folder: folder.clone(),
+            events: events.clone(),
+            running: BTreeMap::new(),
+        };
+        workers.iter().try_for_each(|worker| all.restart(worker.rank))?;
         Ok(all)
+    }
+
+    /// Kills what is left of a rank's process and starts another, with a log of its own. On the same thread as
+    /// [`LocalWorkers::start`].
+    ///
+    /// # Errors
+    /// If a log cannot be made or the process cannot be started.
+    pub fn restart(&mut self, rank: Rank) -> Result<(), Failure> {
+        if let Some(old) = self.running.remove(&rank) {
+            old.end.send_replace(true);
+        }
+        let Some(worker) = self.workers.iter().find(|worker| worker.rank == rank) else { return Ok(()) };
+        let log = self.folder.new_log(rank);
+        let child = spawn(&self.program, worker, &self.address, &log)
+            .map_err(|e| Failure::other(format!("cannot start {}: {e}", self.program.display())))?;
+        let (end, asked) = watch::channel(false);
+        let watcher = tokio::spawn(watch_child(rank, child, log, asked, self.events.clone()));
+        self.running.insert(rank, Running { end, watcher });
+        Ok(())
     }
 
     /// Kills what still lives, and waits until all are gone.
     pub async fn end(mut self) {
-        self.end.send_replace(true);
-        for watcher in self.watchers.drain(..) {
+        for running in self.running.values() {
+            running.end.send_replace(true);
+        }
+        for (_, running) in std::mem::take(&mut self.running) {
             // A watcher that panicked has dropped its child, which kills it.
-            let _ = watcher.await;
+            let _ = running.watcher.await;
         }
     }
 }
@@ -115,6 +148,7 @@ async fn watch_child(
     mut end: watch::Receiver<bool>,
     events: mpsc::UnboundedSender<Event>,
 ) {
+    let process = child.id().unwrap_or(0);
     let ended = tokio::select! {
         status = child.wait() => Some(status),
         () = asked(&mut end) => None,
@@ -129,10 +163,10 @@ async fn watch_child(
     };
     let exit = status.map_or(Exit::Code(-1), exit);
     // Nobody listens once the run is over.
-    let _ = events.send(Event::Exited { rank, exit, last_lines: last_lines(&log, LOG_LINES) });
+    let _ = events.send(Event::Exited { rank, process, exit, last_lines: last_lines(&log, LOG_LINES) });
 }
 
-/// Returns when the children are to be killed.
+/// Returns when the child is to be killed.
 async fn asked(end: &mut watch::Receiver<bool>) {
     // An error is a sender that is gone: the launcher was dropped.
     let _ = end.wait_for(|end| *end).await;

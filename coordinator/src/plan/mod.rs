@@ -22,6 +22,7 @@ pub use policy::ScoredRollouts;
 pub use recorded::Recorded;
 
 use crate::engine::{Plan, Rank};
+use crate::journal::RolloutRow;
 use shares::{share, wire_sample};
 
 /// Why a step or an evaluation cannot be planned or scored.
@@ -55,6 +56,9 @@ pub enum PlanError {
         /// What is wrong and what was expected.
         reason: String,
     },
+    /// Rollouts came that nobody had asked for.
+    #[error("rollouts came that were not asked for")]
+    NothingAsked,
     /// The step or stage is not one of the recipe's.
     #[error("stage {0} is not in the recipe")]
     NoStage(usize),
@@ -88,25 +92,12 @@ struct StageData {
 pub struct Planner {
     run: Run,
     stages: Vec<StageData>,
-    position: Position,
     /// What the last rollout's samples were asked; until they are scored.
     asked: Option<policy::Asked>,
     /// The last scored items, for further iterations on the same rollouts.
     scored: Option<policy::ScoredItems>,
     /// What every step trains on, instead of data.
     recorded: Option<Recorded>,
-}
-
-/// Where the run stands in a stage's data.
-#[derive(Clone, Copy, Debug, Default)]
-struct Position {
-    stage: usize,
-    /// The step within the stage that was planned last.
-    number: u64,
-    /// Before that step.
-    before: Cursor,
-    /// After it.
-    after: Cursor,
 }
 
 impl Planner {
@@ -119,7 +110,6 @@ impl Planner {
         Ok(Self {
             run: run.clone(),
             stages,
-            position: Position::default(),
             asked: None,
             scored: None,
             recorded: None,
@@ -129,56 +119,63 @@ impl Planner {
     /// A planner without data: every step of `run` trains on the same rollouts.
     #[must_use]
     pub fn recorded(run: &Run, rollouts: Recorded) -> Self {
-        let position = Position::default();
         let recorded = Some(rollouts);
-        Self { run: run.clone(), stages: Vec::new(), position, asked: None, scored: None, recorded }
+        Self { run: run.clone(), stages: Vec::new(), asked: None, scored: None, recorded }
     }
 
-    /// What step `number` (1 is the first) of a stage does, shared out to `world`. Asked again for the same
-    /// step it gives the same answer; `step` counts over all stages.
+    /// How many steps before step `number` of a stage its responses are drawn: 0 but for further iterations.
+    #[must_use]
+    pub fn drawn_before(&self, stage: usize, number: u64) -> u64 {
+        let stage = self.run.stages.get(stage).filter(|stage| stage.kind == StageKind::Prpo);
+        stage.map_or(0, |stage| (number - 1) % u64::from(stage.objective.iterations.max(1)))
+    }
+
+    /// What step `number` (1 is the first) of a stage does, shared out to `world`. `before` is where the data plan
+    /// stood after the step before it, as that step's record has it; `None` at the stage's beginning. Rollouts that
+    /// are `recorded` for the step's prompts (all of them, or none) are not drawn again. Asked again for the same
+    /// step it gives the same answer.
     ///
     /// # Errors
-    /// If the stage is not one of the recipe's, or a label does not tell what it needs.
-    pub fn plan(&mut self, stage: usize, number: u64, world: &[Rank]) -> Result<Plan, PlanError> {
+    /// If the stage is not one of the recipe's, a label does not tell what it needs, or records do not fit.
+    pub fn plan(
+        &mut self,
+        stage: usize,
+        number: u64,
+        world: &[Rank],
+        before: Option<&str>,
+        recorded: &[RolloutRow],
+    ) -> Result<Plan, PlanError> {
         let settings = self.stage(stage)?.clone();
         if let Some(recorded) = &self.recorded {
             return Ok(Plan::Update(recorded.update(&settings, number, world)));
         }
         let iterations = u64::from(settings.objective.iterations.max(1));
-        let iteration = if settings.kind == StageKind::Prpo { (number - 1) % iterations } else { 0 };
-        if iteration > 0
-            && let Some(scored) = &self.scored
-        {
-            let after = if iteration + 1 == iterations { self.position.after } else { self.position.before };
+        let iteration = self.drawn_before(stage, number);
+        let drawn_at = number - iteration;
+        let before: Cursor = before.map(serde_json::from_str).transpose().unwrap_or_default().unwrap_or_default();
+        let step = self.stages[stage].plan.step(drawn_at, before);
+        let after = if iteration + 1 == iterations { step.next } else { before };
+        if let Some(scored) = self.scored.as_ref().filter(|scored| scored.is_of(stage, drawn_at)) {
             return Ok(Plan::Update(scored.update(&settings, number, after, world)));
         }
-        self.move_to(stage, number);
-        let step = self.stages[stage].plan.step(number, self.position.before);
-        self.position.after = step.next;
-        let occasion = Occasion { seed: self.run.run.seed, stage: stage as u64, step: number };
+        let occasion = Occasion { seed: self.run.run.seed, stage: stage as u64, step: drawn_at };
         let train = &self.stages[stage].train;
         let samples: Vec<(usize, proto::v1::Sample)> =
             step.samples.iter().map(|i| (*i, wire_sample(&train[*i], &settings, occasion))).collect();
         match settings.kind {
             StageKind::Prpo => {
-                let after = if iterations == 1 { self.position.after } else { self.position.before };
-                let (asked, work) = policy::ask(samples, &settings, occasion, after, world);
+                let after = if iterations == 1 { step.next } else { after };
+                let (mut asked, work) = policy::ask(samples, &settings, occasion, (number, after), world);
+                let known = asked.recorded(recorded);
                 self.asked = Some(asked);
-                Ok(Plan::Rollout(work))
+                match known {
+                    Some(rollouts) => Ok(self.score(rollouts)?.plan),
+                    None => Ok(Plan::Rollout(work)),
+                }
             }
             StageKind::Sft | StageKind::Vision => {
                 supervised::update(&samples, train, &settings, number, step.next, world).map(Plan::Update)
             }
-        }
-    }
-
-    /// Goes to a step: on from the last one, or to the same again.
-    fn move_to(&mut self, stage: usize, number: u64) {
-        if stage != self.position.stage || number == 1 {
-            self.position = Position { stage, number, ..Position::default() };
-        } else if number != self.position.number {
-            self.position =
-                Position { stage, number, before: self.position.after, after: self.position.after };
         }
     }
 

@@ -21,6 +21,10 @@ const SECOND_DRAW: u64 = 0x5eed_0002_5eed_0002;
 #[derive(Debug)]
 pub(super) struct Asked {
     stage: Stage,
+    stage_index: usize,
+    /// The step that the responses are drawn for.
+    drawn_at: u64,
+    /// The step that trains on them.
     number: u64,
     samples: Vec<(usize, Sample)>,
     /// After the step.
@@ -36,6 +40,8 @@ pub(super) struct Asked {
 /// Items with advantages, from which every iteration's update is made.
 #[derive(Debug)]
 pub(super) struct ScoredItems {
+    /// The stage and the step that the responses were drawn for.
+    of: (usize, u64),
     items: Vec<TrainItem>,
     costs: Vec<u64>,
     counts: Counts,
@@ -56,7 +62,7 @@ pub(super) fn ask(
     samples: Vec<(usize, Sample)>,
     stage: &Stage,
     occasion: Occasion,
-    cursor: Cursor,
+    (number, cursor): (u64, Cursor),
     world: &[Rank],
 ) -> (Asked, RolloutWork) {
     let rollout = &stage.rollout;
@@ -72,7 +78,9 @@ pub(super) fn ask(
     let work = work(samples.iter().map(|(_, s)| s.clone()).collect(), stage, sampling, world);
     let asked = Asked {
         stage: stage.clone(),
-        number: occasion.step,
+        stage_index: occasion.stage as usize,
+        drawn_at: occasion.step,
+        number,
         samples,
         cursor,
         world: world.to_vec(),
@@ -101,6 +109,16 @@ impl Asked {
         flat.map(|(_, (_, sample))| sample.clone()).collect()
     }
 
+    /// The recorded responses to what is asked, where they are there for every sample; they are not drawn again.
+    pub(super) fn recorded(&mut self, rows: &[RolloutRow]) -> Option<BTreeMap<Rank, Vec<SampleRollout>>> {
+        let by_id: BTreeMap<&str, &RolloutRow> = rows.iter().map(|row| (row.sample.as_str(), row)).collect();
+        let rollouts: Option<Vec<SampleRollout>> =
+            self.samples.iter().map(|(_, sample)| Some(rollout_of(by_id.get(sample.id.as_str())?))).collect();
+        let rollouts = rollouts.filter(|rollouts| !rollouts.is_empty())?;
+        self.first = Some(BTreeMap::new());
+        Some(BTreeMap::from([(0, rollouts)]))
+    }
+
     /// Asks once more for `samples`, with `responses` as all that there are so far.
     fn again(&mut self, samples: Vec<Sample>, responses: BTreeMap<String, Vec<Response>>) -> RolloutWork {
         self.resampled = samples.len();
@@ -119,7 +137,7 @@ impl Planner {
         &mut self,
         rollouts: BTreeMap<Rank, Vec<SampleRollout>>,
     ) -> Result<ScoredRollouts, PlanError> {
-        let mut asked = self.asked.take().ok_or(PlanError::NoStage(self.position.stage))?;
+        let mut asked = self.asked.take().ok_or(PlanError::NothingAsked)?;
         let stage = &asked.stage.clone();
         let mut by_id = asked.first.clone().unwrap_or_default();
         by_id.extend(responses_by_id(rollouts, stage)?);
@@ -132,7 +150,7 @@ impl Planner {
                 sample: sample.id.clone(),
                 reason: "nobody answered for it; expected one answer a sample".into(),
             })?;
-            batch.push((&self.stages[self.position.stage].train[*index], sample, responses));
+            batch.push((&self.stages[asked.stage_index].train[*index], sample, responses));
         }
         let texts: Vec<(&data::Sample, Vec<String>)> =
             batch.iter().map(|(s, _, r)| (*s, r.iter().map(|r| r.text.clone()).collect())).collect();
@@ -164,6 +182,7 @@ impl Planner {
         }
         metrics.insert("response_tokens".into(), counts.tokens as f64 / counts.completions.max(1) as f64);
         let scored = ScoredItems {
+            of: (asked.stage_index, asked.drawn_at),
             items,
             costs,
             counts: Counts {
@@ -182,6 +201,11 @@ impl Planner {
 }
 
 impl ScoredItems {
+    /// Whether these are of the responses that were drawn for a stage's step.
+    pub(super) fn is_of(&self, stage: usize, drawn_at: u64) -> bool {
+        self.of == (stage, drawn_at)
+    }
+
     /// One iteration's update, shared out by what each sample costs now that its length is known.
     pub(super) fn update(&self, stage: &Stage, number: u64, after: Cursor, world: &[Rank]) -> UpdateWork {
         UpdateWork {
@@ -240,6 +264,18 @@ fn item(sample: &Sample, responses: &[Response], advantages: &[f64], stage: &Sta
     });
     let target = PolicyTarget { completions: completions.collect() };
     TrainItem { sample: Some(sample.clone()), target: Some(Target::Policy(target)) }
+}
+
+/// The rollout that a row records.
+fn rollout_of(row: &RolloutRow) -> SampleRollout {
+    let parts = row.texts.iter().zip(&row.ids).zip(&row.logprobs).zip(0..);
+    let responses = parts.map(|(((text, ids), logprobs), index)| Response {
+        index,
+        text: text.clone(),
+        completion_ids: ids.clone(),
+        logprobs: logprobs.clone(),
+    });
+    SampleRollout { sample_id: row.sample.clone(), responses: responses.collect(), ..SampleRollout::default() }
 }
 
 fn row(sample: &Sample, responses: Vec<Response>, group: &GroupWorth<'_>) -> RolloutRow {

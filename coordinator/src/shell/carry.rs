@@ -3,8 +3,8 @@
 use proto::v1::coordinator_message::Body as Order;
 use proto::v1::{Refused, Welcome};
 
-use super::{Shell, journal_failure, seconds_since_1970};
-use crate::engine::{Command, Event, Record};
+use super::{Shell, seconds_since_1970};
+use crate::engine::{Command, Event, Record, RestoredRecord, Source};
 use crate::failure::Failure;
 use crate::plan::PlanError;
 
@@ -31,7 +31,7 @@ impl From<PlanError> for Trouble {
 
 impl From<crate::journal::JournalError> for Trouble {
     fn from(error: crate::journal::JournalError) -> Self {
-        Self(Failure { exit_code: 1, ..journal_failure(error) })
+        Self(Failure::other(error))
     }
 }
 
@@ -50,7 +50,7 @@ impl Shell {
                     run_id: self.streams.run_id.clone(),
                     incarnation,
                     heartbeat_ms: self.streams.heartbeat_ms,
-                    run_json: self.streams.run_json.clone(),
+                    run_json: self.recipe_for(rank),
                 };
                 self.streams.admit(stream, rank, incarnation, Order::Welcome(welcome));
             }
@@ -63,36 +63,44 @@ impl Shell {
                 self.queue.extend(lost);
             }
             Command::Close { rank, incarnation } => self.streams.end(rank, incarnation),
+            Command::Restart { rank } => match &mut self.children {
+                Some(children) => children.restart(rank)?,
+                None => self.display.say(&format!("start rank {rank} again to go on with it")),
+            },
             Command::Journal(record) => self.record(&record)?,
-            Command::Plan { stage, number, step, world, .. } => {
+            Command::Plan { stage, number, step, attempt, world } => {
                 self.history.step_begins();
-                let plan = self.planner.plan(stage, number, &world)?;
-                self.queue.push_back(Event::Planned { step, plan });
+                let before = self.journal.cursor(stage, step.saturating_sub(1))?;
+                let drawn_at = step - self.planner.drawn_before(stage, number);
+                let recorded = self.journal.rollouts_of(drawn_at)?;
+                let plan = self.planner.plan(stage, number, &world, before.as_deref(), &recorded)?;
+                self.queue.push_back(Event::Planned { step, attempt, plan });
             }
             Command::Score { step, attempt, rollouts, .. } => {
                 let scored = self.planner.score(rollouts)?;
                 if !scored.rows.is_empty() {
                     self.journal.rollouts(step, attempt, &scored.rows)?;
                 }
-                self.queue.push_back(Event::Scored { step, plan: scored.plan });
+                self.queue.push_back(Event::Scored { step, attempt, plan: scored.plan });
             }
-            Command::PlanEvaluation { stage, set, world, .. } => {
+            Command::PlanEvaluation { epoch, stage, set, world, .. } => {
                 self.history.evaluation_begins();
                 let (samples, sampling) = self.planner.plan_evaluation(stage, set, &world)?;
-                self.queue.push_back(Event::EvaluationPlanned { samples, sampling });
+                self.queue.push_back(Event::EvaluationPlanned { epoch, samples, sampling });
             }
-            Command::ScoreEvaluation { stage, step, set, answers, .. } => {
+            Command::ScoreEvaluation { epoch, stage, step, set, answers, .. } => {
                 let scored = self.planner.score_evaluation(stage, set, step, answers)?;
                 self.history.answers(set, step, scored.samples, &scored.answers)?;
-                self.queue.push_back(Event::EvaluationScored { metrics: scored.metrics });
+                self.queue.push_back(Event::EvaluationScored { epoch, metrics: scored.metrics });
             }
-            Command::StageCheckpoint(name) => {
-                let folder = self.checkpoints.stage(&name)?;
-                self.queue.push_back(Event::CheckpointStaged { folder });
+            Command::StageCheckpoint { name, epoch } => {
+                let folder = self.checkpoints.stage(&name, self.term.number(), epoch)?;
+                self.queue.push_back(Event::CheckpointStaged { epoch, folder });
             }
-            Command::PublishCheckpoint { name, digests, weights_digest } => {
-                self.checkpoints.publish(&name, digests, weights_digest, self.events.clone())?;
+            Command::PublishCheckpoint { about, digests } => {
+                self.checkpoints.publish(about, digests, self.events.clone())?;
             }
+            Command::OpenCheckpoint(name) => self.checkpoints.open(name, self.events.clone()),
             Command::RemoveCheckpoint(name) => self.checkpoints.remove(&name),
             Command::Announce(verdict) => self.display.verdict(&verdict),
             Command::End(outcome) => self.outcome = Some(outcome),
@@ -100,8 +108,27 @@ impl Shell {
         Ok(())
     }
 
-    /// On disk first, then told.
+    /// The recipe as a worker of `rank` gets it: a planned fault strikes once, not again in the process after it.
+    fn recipe_for(&mut self, rank: u32) -> String {
+        let first = self.admitted.insert(rank);
+        if first || self.run.faults.is_empty() {
+            return self.streams.run_json.clone();
+        }
+        let mut run = self.run.clone();
+        let next = self.engine.committed_step() + 1;
+        run.faults.retain(|fault| fault.rank != rank || fault.step > next);
+        // Plain settings: nothing that JSON cannot hold.
+        serde_json::to_string(&run).unwrap_or_default()
+    }
+
+    /// On disk first, then told; nothing, where another coordinator has taken over.
     fn record(&mut self, record: &Record) -> Result<(), Trouble> {
+        if let Err(error) = self.term.check() {
+            if let Record::Ended { .. } = record {
+                return Ok(());
+            }
+            return Err(Failure::retry(error).into());
+        }
         let written = self.journal.record(record, seconds_since_1970());
         if let Record::Ended { .. } = record {
             // The end must be reached whatever the disk says.
@@ -125,8 +152,31 @@ impl Shell {
                 self.display.say(&format!("checkpoint {}", path.display()));
             }
             Record::Stage(stage) => self.display.stage(stage.stage),
+            Record::Discarded(discard) => {
+                self.display.say(&format!("step {} is repeated: {}", discard.step, discard.reason));
+            }
+            Record::Restored(restored) => self.display.say(&restoration(restored)),
+            Record::Epoch(epoch) if epoch.epoch > 1 => {
+                let size = epoch.members.len();
+                self.display.say(&format!("epoch {}: {size} workers", epoch.epoch));
+            }
             Record::Epoch(_) | Record::Ended { .. } => {}
         }
         Ok(())
+    }
+}
+
+/// What a restoration cost, for people.
+fn restoration(restored: &RestoredRecord) -> String {
+    let RestoredRecord { from, to, source } = restored;
+    let repeated = match from - to {
+        0 => "no step is repeated".to_owned(),
+        1 => format!("step {from} is repeated"),
+        _ => format!("{} steps are repeated, {} to {from}", from - to, to + 1),
+    };
+    match source {
+        Source::Member(rank) => format!("state after step {to} came from rank {rank}: {repeated}"),
+        Source::Checkpoint(name) => format!("state came from checkpoint {name}: {repeated}"),
+        Source::Start => format!("no checkpoint and no worker holds the run's state, it begins again: {repeated}"),
     }
 }

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use checkpoint::{FileDigest, Manifest, Staging, sha256_file};
 use tokio::sync::mpsc;
 
-use crate::engine::{CheckpointName, Event};
+use crate::engine::{CheckpointName, CheckpointRecord, Event};
 use crate::failure::Failure;
 use crate::folder::RunFolder;
+use crate::tell;
 
 /// The link to the newest checkpoint.
 const LATEST: &str = "latest";
@@ -27,10 +28,16 @@ impl Checkpoints {
         Self { folder, run_id, staging: None, newest: None }
     }
 
-    /// An empty folder for a checkpoint's files.
-    pub(super) fn stage(&mut self, name: &CheckpointName) -> Result<PathBuf, Failure> {
-        let staging =
-            Staging::begin(&self.folder.checkpoints().join(name.to_string())).map_err(Failure::other)?;
+    /// An empty folder for a checkpoint's files, named by its writer's term and epoch too: what a worker that was cut
+    /// off still writes lands elsewhere.
+    pub(super) fn stage(&mut self, name: &CheckpointName, term: u64, epoch: u64) -> Result<PathBuf, Failure> {
+        let target = self.folder.checkpoints().join(name.to_string());
+        if target.exists() {
+            // Published, and the journal does not know: its coordinator died between the two.
+            std::fs::remove_dir_all(&target)
+                .map_err(|e| Failure::other(format!("cannot remove {}: {e}", target.display())))?;
+        }
+        let staging = Staging::begin_as(&target, &format!("{term}.{epoch}")).map_err(Failure::other)?;
         let path = staging.path().to_owned();
         self.staging = Some(staging);
         Ok(path)
@@ -40,25 +47,24 @@ impl Checkpoints {
     /// this thread, because files may be large.
     pub(super) fn publish(
         &mut self,
-        name: &CheckpointName,
+        about: CheckpointRecord,
         digests: BTreeMap<String, String>,
-        weights_digest: String,
         events: mpsc::UnboundedSender<Event>,
     ) -> Result<(), Failure> {
+        let name = about.name.to_string();
         let staging =
             self.staging.take().ok_or_else(|| Failure::other(format!("checkpoint {name} was not staged")))?;
-        let about = BTreeMap::from([
+        let facts = BTreeMap::from([
             ("run".to_owned(), self.run_id.clone()),
-            ("stage".to_owned(), name.stage.clone()),
-            ("step".to_owned(), name.step.to_string()),
-            ("weights".to_owned(), weights_digest),
+            ("stage".to_owned(), about.name.stage.clone()),
+            ("step".to_owned(), about.step.to_string()),
+            ("weights".to_owned(), about.digest.clone()),
         ]);
-        let name = name.to_string();
         tokio::task::spawn_blocking(move || {
             let published = verified(staging.path(), &digests)
-                .and_then(|files| staging.publish(&Manifest { files, about }).map_err(|e| e.to_string()));
+                .and_then(|files| staging.publish(&Manifest { files, about: facts }).map_err(|e| e.to_string()));
             let event = match published {
-                Ok(_) => Event::CheckpointPublished,
+                Ok(_) => Event::CheckpointPublished(about),
                 Err(reason) => {
                     Event::Trouble { reason: format!("checkpoint {name}: {reason}"), exit_code: 1 }
                 }
@@ -67,6 +73,22 @@ impl Checkpoints {
             let _ = events.send(event);
         });
         Ok(())
+    }
+
+    /// Looks whether a published checkpoint is whole, off this thread.
+    pub(super) fn open(&self, name: CheckpointName, events: mpsc::UnboundedSender<Event>) {
+        let folder = self.folder.checkpoints().join(name.to_string());
+        tokio::task::spawn_blocking(move || {
+            let event = match checkpoint::verify(&folder) {
+                Ok(_) => Event::CheckpointOpened { name, folder },
+                Err(error) => {
+                    tell::err(format_args!("checkpoint {name} cannot be used: {error}"));
+                    Event::CheckpointBroken { name }
+                }
+            };
+            // Nobody listens once the run is over.
+            let _ = events.send(event);
+        });
     }
 
     /// Points `latest` at a published checkpoint; its path.

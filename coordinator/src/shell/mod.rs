@@ -11,7 +11,7 @@ mod history;
 mod status;
 mod streams;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -19,13 +19,14 @@ use settings::{Hosts, Launcher, Run};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
-use crate::engine::{Engine, Event, Outcome, Spec};
+use crate::engine::{Engine, Event, Outcome, Rank, Spec};
 use crate::failure::Failure;
 use crate::folder::{ADDRESS, OWNER, RunFolder};
-use crate::journal::{Journal, JournalError, RunRow};
+use crate::journal::{Claim, Journal, Past, RunRow};
 use crate::launch::{LocalWorkers, WorkerSpec, instructions};
 use crate::plan::Planner;
 use crate::server::{Arrival, Server};
+use crate::terms::{Term, TermError};
 use checkpoints::Checkpoints;
 use display::Display;
 use history::History;
@@ -47,6 +48,8 @@ pub struct Prepared {
     pub workers: Vec<WorkerSpec>,
     /// The worker's program; `None` where somebody else starts it.
     pub program: Option<PathBuf>,
+    /// Goes on with the run that the folder holds, if it holds one.
+    pub resume: bool,
 }
 
 /// A run that is over.
@@ -67,25 +70,38 @@ pub struct Ended {
 /// # Errors
 /// If the run cannot begin: the port is in use, the folder holds another run, workers cannot be started.
 pub async fn run(prepared: Prepared) -> Result<Ended, Failure> {
-    let Prepared { run, hosts, planner, workers, program } = prepared;
+    let Prepared { run, hosts, planner, workers, program, resume } = prepared;
     let (status, watched) = watch::channel("{}".to_owned());
-    let server = Server::start(&hosts.coordinator.listen, watched).await?;
+    let mut server = Server::start(&hosts.coordinator.listen, watched).await?;
     let folder = RunFolder::make(&run.run.output).map_err(|e| {
         Failure::input(format!("run.output {}: {e}; expected a folder to write to", run.run.output.display()))
     })?;
     let run = Run { run: settings::Identity { output: folder.root().into(), ..run.run }, ..run };
-    let id = format!("{}-{:x}", run.run.name, seconds_since_1970() as u64);
-    let row = RunRow { id: id.clone(), recipe_digest: run.digest(), term: 1 };
-    let journal = Journal::begin(folder.root(), &row, seconds_since_1970()).map_err(journal_failure)?;
-    folder.forget_lines().map_err(|e| Failure::other(format!("{}: {e}", folder.root().display())))?;
-    announce(&folder, &run, &server.address)?;
+    let owner = owner(&server.address);
+    let mut term = Term::claim(folder.root(), &owner).map_err(|error| match error {
+        TermError::Held { .. } => Failure::retry(error),
+        _ => Failure::input(error),
+    })?;
+    let opened = open_journal(&folder, &run, &term, &owner, resume);
+    let (journal, past) = match opened {
+        Ok(opened) => opened,
+        Err(failure) => {
+            term.release();
+            return Err(failure);
+        }
+    };
+    announce(&folder, &run, &owner, &server.address)?;
     let history = History::begin(&folder).map_err(Failure::other)?;
     let mut signals =
         Signals::listen().map_err(|e| Failure::other(format!("cannot listen for signals: {e}")))?;
 
     let (events, inbox) = mpsc::unbounded_channel();
     let display = Display::new(&run);
-    display.say(&format!("run {id}: coordinator on {}, folder {}", server.address, folder.root().display()));
+    let spec = Spec::new(past.id.clone(), term.number(), &run, &hosts);
+    let engine = Engine::resume(spec.clone(), Duration::ZERO, &past.records);
+    let (id, address, step) = (&past.id, &server.address, engine.committed_step());
+    let (verb, root) = (if step > 0 { "goes on after" } else { "begins at" }, folder.root().display());
+    display.say(&format!("run {id}: coordinator on {address}, folder {root}, {verb} step {step}"));
     let children = match (hosts.launcher, program) {
         (Launcher::Local, Some(program)) => {
             Some(LocalWorkers::start(&program, &workers, &server.address, &folder, &events)?)
@@ -95,30 +111,60 @@ pub async fn run(prepared: Prepared) -> Result<Ended, Failure> {
             None
         }
     };
-    let spec = Spec::new(id, &run, &hosts);
+    // Whoever asks from here on is answered by a coordinator that is there.
+    term.renew().map_err(Failure::retry)?;
     let mut shell = Shell {
         started: Instant::now(),
-        engine: Engine::new(spec.clone(), Duration::ZERO),
+        engine,
         streams: Streams::new(&spec, &run),
         checkpoints: Checkpoints::new(folder.clone(), spec.run_id.clone()),
         planner,
         journal,
+        term,
         history,
         display,
         status,
         events,
+        children,
+        admitted: BTreeSet::new(),
         queue: VecDeque::new(),
         outcome: None,
         run,
     };
-    let outcome = shell.serve(server, inbox, &mut signals).await;
-    if let Some(children) = children {
+    let outcome = shell.serve(&mut server, inbox, &mut signals).await;
+    if let Some(children) = shell.children.take() {
         children.end().await;
     }
     shell.display.finish();
     let step = shell.engine.committed_step();
     let checkpoint = shell.checkpoints.newest();
+    shell.term.release();
     Ok(Ended { outcome, folder, step, checkpoint })
+}
+
+/// The journal of this term, and the run that it goes on with: a new one, or the one that the folder holds.
+fn open_journal(
+    folder: &RunFolder,
+    run: &Run,
+    term: &Term,
+    owner: &str,
+    resume: bool,
+) -> Result<(Journal, Past), Failure> {
+    let at = seconds_since_1970();
+    let row = RunRow {
+        id: format!("{}-{:x}", run.run.name, at as u64),
+        recipe_digest: run.digest(),
+        // Plain settings: nothing that JSON cannot hold.
+        recipe: serde_json::to_string(run).unwrap_or_default(),
+    };
+    let claim = Claim { term: term.number(), owner, at };
+    let (journal, past) =
+        Journal::open(folder.root(), claim, &row, resume).map_err(Failure::input)?;
+    if let Some(past) = past {
+        return Ok((journal, past));
+    }
+    folder.forget_lines().map_err(|e| Failure::other(format!("{}: {e}", folder.root().display())))?;
+    Ok((journal, Past { id: row.id, records: Vec::new() }))
 }
 
 /// The run while it runs.
@@ -129,11 +175,16 @@ struct Shell {
     checkpoints: Checkpoints,
     planner: Planner,
     journal: Journal,
+    term: Term,
     history: History,
     display: Display,
     status: watch::Sender<String>,
     /// Where work off this thread answers.
     events: mpsc::UnboundedSender<Event>,
+    /// Workers that this coordinator started itself.
+    children: Option<LocalWorkers>,
+    /// Ranks that were ever taken in.
+    admitted: BTreeSet<Rank>,
     queue: VecDeque<Event>,
     outcome: Option<Outcome>,
     run: Run,
@@ -143,7 +194,7 @@ impl Shell {
     /// Handles what happens until the engine ends the run.
     async fn serve(
         &mut self,
-        mut server: Server,
+        server: &mut Server,
         mut inbox: mpsc::UnboundedReceiver<Event>,
         signals: &mut Signals,
     ) -> Outcome {
@@ -159,13 +210,26 @@ impl Shell {
                 },
                 Some(event) = inbox.recv() => self.queue.push_back(event),
                 Some(arrival) = server.arrivals.recv() => self.on_arrival(arrival),
-                _ = tick.tick() => self.queue.push_back(Event::Tick),
+                _ = tick.tick() => self.on_tick(),
             }
             self.drain_queue();
             if let Some(outcome) = self.outcome.take() {
                 return outcome;
             }
         }
+    }
+
+    fn on_tick(&mut self) {
+        self.queue.push_back(match self.term.renew() {
+            Ok(()) => Event::Tick,
+            Err(error) => Event::Trouble { reason: error.to_string(), exit_code: 75 },
+        });
+        let json = status::json(&self.engine, self.started.elapsed(), &self.run);
+        self.status.send_if_modified(|last| {
+            let changed = *last != json;
+            *last = json;
+            changed
+        });
     }
 
     fn on_arrival(&mut self, arrival: Arrival) {
@@ -176,6 +240,7 @@ impl Shell {
             }
             Arrival::Message { stream, message } => self.streams.event_of(stream, message),
             Arrival::Closed { stream, reason } => self.streams.close(stream, reason),
+            Arrival::Pause(pause) => Some(Event::Pause(pause)),
         };
         self.queue.extend(event);
     }
@@ -190,12 +255,6 @@ impl Shell {
                     break;
                 }
             }
-            self.status.send_if_modified(|json| {
-                let now = status::json(&self.engine, self.started.elapsed(), &self.run);
-                let changed = *json != now;
-                *json = now;
-                changed
-            });
         }
     }
 
@@ -233,23 +292,22 @@ impl Signals {
     }
 }
 
-/// Says in the folder where the coordinator listens, who it is, and what it runs.
-fn announce(folder: &RunFolder, run: &Run, address: &str) -> Result<(), Failure> {
+/// Who this coordinator is, for people and for the next one.
+fn owner(address: &str) -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let owner = format!("process {} on {}, listening on {address}\n", std::process::id(), host.trim());
-    for (name, text) in [(OWNER, owner), (ADDRESS, format!("{address}\n")), ("recipe.yaml", run.to_yaml())] {
+    format!("process {} on {}, listening on {address}", std::process::id(), host.trim())
+}
+
+/// Says in the folder where the coordinator listens, who it is, and what it runs.
+fn announce(folder: &RunFolder, run: &Run, owner: &str, address: &str) -> Result<(), Failure> {
+    let texts =
+        [(OWNER, format!("{owner}\n")), ("recipe.yaml", run.to_yaml()), (ADDRESS, format!("{address}\n"))];
+    for (name, text) in texts {
         folder
             .write(name, text.as_bytes())
             .map_err(|e| Failure::other(format!("cannot write {}: {e}", folder.file(name).display())))?;
     }
     Ok(())
-}
-
-fn journal_failure(error: JournalError) -> Failure {
-    match error {
-        JournalError::Held { .. } => Failure::retry(error),
-        JournalError::AnotherRun { .. } | JournalError::Sqlite { .. } => Failure::input(error),
-    }
 }
 
 fn seconds_since_1970() -> f64 {

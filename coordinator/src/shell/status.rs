@@ -19,6 +19,12 @@ pub(super) fn json(engine: &Engine, now: Duration, run: &Run) -> String {
             let (state, reason) = match &member.state {
                 MemberState::Ready => ("ready", None),
                 MemberState::Active => ("active", None),
+                MemberState::Suspect { since } => {
+                    ("suspect", Some(format!("not heard for {} s", now.saturating_sub(*since).as_secs())))
+                }
+                MemberState::Leaving { deadline } => {
+                    ("leaving", Some(format!("gone in {} s", deadline.saturating_sub(now).as_secs())))
+                }
                 MemberState::Dead { reason, .. } => ("dead", Some(reason.clone())),
                 MemberState::Left => ("left", None),
             };
@@ -30,7 +36,7 @@ pub(super) fn json(engine: &Engine, now: Duration, run: &Run) -> String {
         .collect();
     json!({
         "run": run.run.name, "state": verdict.state, "reason": verdict.reason,
-        "seconds_left": verdict.left.map(|d| d.as_secs()), "epoch": engine.epoch(),
+        "seconds_left": verdict.left.map(|d| d.as_secs()), "epoch": engine.epoch(), "term": engine.term(),
         "step": engine.committed_step(), "steps": steps, "stage": stage.map(|s| s.name.clone()), "members": members,
     })
     .to_string()

@@ -42,6 +42,9 @@ impl Streams {
     }
 
     pub(super) fn admit(&mut self, stream: u64, rank: Rank, incarnation: u64, welcome: Order) {
+        // A rank has one stream: an older one is heard no more.
+        self.names.retain(|_, (known, _)| *known != rank);
+        self.orders.retain(|(known, _), _| *known != rank);
         if let Some(orders) = self.strangers.remove(&stream) {
             self.names.insert(stream, (rank, incarnation));
             self.orders.insert((rank, incarnation), orders);

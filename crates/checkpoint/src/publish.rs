@@ -80,6 +80,14 @@ impl Staging {
     /// # Errors
     /// If `target` exists already, has no name, or the folder cannot be made.
     pub fn begin(target: &Path) -> Result<Self, PublishError> {
+        Self::begin_as(target, "")
+    }
+
+    /// [`Staging::begin`] in a folder that `writer` names too: writers of other names never write into it.
+    ///
+    /// # Errors
+    /// As [`Staging::begin`].
+    pub fn begin_as(target: &Path, writer: &str) -> Result<Self, PublishError> {
         if target.exists() {
             return Err(PublishError::Exists(target.to_owned()));
         }
@@ -88,6 +96,9 @@ impl Staging {
             return Err(PublishError::Malformed { path: target.to_owned(), reason });
         };
         let mut staging = name.to_os_string();
+        if !writer.is_empty() {
+            staging.push(format!(".{writer}"));
+        }
         staging.push(".partial");
         let folder = target.with_file_name(staging);
         if folder.exists() {

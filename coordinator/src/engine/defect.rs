@@ -1,0 +1,26 @@
+//! Ways in which an engine can be wrong: the simulation is held to find each.
+
+/// A deliberate mistake; a run never has one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Defect {
+    /// EP-1: an epoch's number is used again.
+    EpochUsedTwice,
+    /// EP-2: the last member's readiness is not waited for.
+    CommitWithoutOne,
+    /// A commit is sent before it is on disk.
+    CommitBeforeJournal,
+    /// ST-1: the journal is not told that commits were voided.
+    RestoreUnsaid,
+    /// ST-2: the step whose commit was under way when a member was lost is done once more.
+    CommittedRepeated,
+    /// An answer to a try that was dropped is taken for one to the next.
+    StaleAnswers,
+    /// RC-1: nobody looks what the members of a new epoch hold.
+    UnequalGoOn,
+    /// RC-2: any member that holds something is a source.
+    AnySource,
+    /// TM-1: a coordinator does not look whether another took its place.
+    FenceIgnored,
+    /// LV-1: who is lost for good is waited for.
+    WaitForever,
+}

@@ -1,0 +1,58 @@
+//! A worker is lost and the run goes on: what is under way is dropped, and a new world gathers.
+
+use std::time::Duration;
+
+use proto::v1::coordinator_message::Body as Order;
+use proto::v1::{AbortCollectives, Discard};
+
+use super::failing::Evidence;
+use super::{Command, Defect, DiscardRecord, Engine, Outcome, Rank, Record};
+
+impl Engine {
+    /// Drops what is under way because of `reason`, and gathers the next world.
+    pub(super) fn recover(
+        &mut self,
+        now: Duration,
+        evidence: &Evidence,
+        reason: String,
+        out: &mut Vec<Command>,
+    ) {
+        self.losses += 1;
+        if self.losses > self.spec.max_discards {
+            let reason = format!(
+                "{reason}\nThat was the {}th loss without a committed step between them, recovery.max_discards is \
+                 {}: a run that cannot take a step is stopped",
+                self.losses, self.spec.max_discards
+            );
+            return self.fail(now, reason, 1, out);
+        }
+        if let Some((step, attempt)) = evidence.step {
+            self.journal(
+                Record::Discarded(DiscardRecord { step, attempt, reason: reason.clone() }),
+                out,
+            );
+        }
+        self.abort_world(out);
+        if evidence.committing && self.broken(Defect::CommittedRepeated) {
+            self.done = evidence.before;
+        }
+        self.stand_by();
+        let lost: Vec<Rank> =
+            (0..self.spec.ranks()).filter(|rank| self.members.live(*rank).is_none()).collect();
+        if self.interrupted {
+            // Nobody is started for a run that is to stop: what is on disk stays, and a later one goes on with it.
+            return self.finish(now, Outcome::Interrupted, out);
+        }
+        if self.spec.respawns {
+            out.extend(lost.into_iter().map(|rank| Command::Restart { rank }));
+        }
+        self.gather(now, self.spec.restart_grace, Some(reason), out);
+    }
+
+    /// Ends whatever waits in the epoch's group, and forgets a step that is not committed.
+    pub(super) fn abort_world(&mut self, out: &mut Vec<Command>) {
+        self.send_world(&Order::AbortCollectives(AbortCollectives {}), out);
+        let step = self.committed_step() + 1;
+        self.send_world(&Order::Discard(Discard { step }), out);
+    }
+}
