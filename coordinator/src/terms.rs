@@ -27,7 +27,9 @@ pub enum TermError {
         holder: String,
     },
     /// A later term was claimed.
-    #[error("another coordinator has taken over this run ({holder}): term {newest} follows our {own}; this one changes nothing any more")]
+    #[error(
+        "another coordinator has taken over this run ({holder}): term {newest} follows our {own}; this one changes nothing any more"
+    )]
     Superseded {
         /// Ours.
         own: u64,
@@ -151,9 +153,12 @@ impl Term {
         let path = self.path();
         self.renewals += 1;
         let text = format!("{}\n{}\n", self.owner, self.renewals);
-        let written = File::create(&path).and_then(|mut file| {
+        // Whole or not at all, for those who read it meanwhile.
+        let partial = path.with_extension("partial");
+        let written = File::create(&partial).and_then(|mut file| {
             file.write_all(text.as_bytes())?;
-            file.sync_all()
+            file.sync_all()?;
+            fs::rename(&partial, &path)
         });
         written.map_err(io_error(&path))?;
         self.renewed = Instant::now();

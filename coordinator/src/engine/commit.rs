@@ -7,8 +7,8 @@ use proto::v1::coordinator_message::Body as Order;
 use proto::v1::{Applied, Commit, Held, StepReady};
 
 use super::digests::{PartDigest, agreed};
-use super::state::{State, StepFacts, StepPhase};
 use super::resume::Committed;
+use super::state::{State, StepFacts, StepPhase};
 use super::{Command, Defect, Engine, Rank, Record, StepRecord};
 
 impl Engine {

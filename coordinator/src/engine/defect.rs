@@ -7,14 +7,12 @@ pub enum Defect {
     EpochUsedTwice,
     /// EP-2: the last member's readiness is not waited for.
     CommitWithoutOne,
-    /// A commit is sent before it is on disk.
+    /// CO-1: a commit is sent before it is on disk.
     CommitBeforeJournal,
     /// ST-1: the journal is not told that commits were voided.
     RestoreUnsaid,
     /// ST-2: the step whose commit was under way when a member was lost is done once more.
     CommittedRepeated,
-    /// An answer to a try that was dropped is taken for one to the next.
-    StaleAnswers,
     /// RC-1: nobody looks what the members of a new epoch hold.
     UnequalGoOn,
     /// RC-2: any member that holds something is a source.

@@ -88,10 +88,7 @@ impl Engine {
             return;
         }
         let step = self.committed_step();
-        self.journal(
-            Record::Evaluation(EvaluationRecord { step, stage, number, set, moment, metrics }),
-            out,
-        );
+        self.journal(Record::Evaluation(EvaluationRecord { step, stage, number, set, moment, metrics }), out);
         self.advance(now, out);
     }
 }

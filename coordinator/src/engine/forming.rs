@@ -14,12 +14,15 @@ impl Engine {
     /// Enough are there: the next epoch, on disk before anybody hears of it (EP-1).
     pub(super) fn begin_forming(&mut self, now: Duration, out: &mut Vec<Command>) {
         let live = self.members.all().iter().filter(|(_, member)| member.is_live());
-        let members: Vec<(Rank, u64)> =
-            live.map(|(rank, member)| (*rank, member.incarnation)).take(self.spec.max_world as usize).collect();
+        let members: Vec<(Rank, u64)> = live
+            .map(|(rank, member)| (*rank, member.incarnation))
+            .take(self.spec.max_world as usize)
+            .collect();
         self.world = members.iter().map(|(rank, _)| *rank).collect();
         let epoch = self.epoch + u64::from(!self.broken(Defect::EpochUsedTwice) || self.epoch == 0);
         self.journal(Record::Epoch(EpochRecord { epoch, members: members.into_iter().collect() }), out);
-        self.state = State::Forming { deadline: now + self.spec.forming, formed: BTreeSet::new() };
+        self.state =
+            State::Forming { deadline: now + self.spec.forming, store: false, formed: BTreeSet::new() };
         self.members.restart_progress(now);
         if let Some(host) = self.world.first() {
             self.send(*host, Order::HostStore(HostStore {}), out);
@@ -27,7 +30,9 @@ impl Engine {
     }
 
     pub(super) fn on_store_ready(&mut self, rank: Rank, store_address: &str, out: &mut Vec<Command>) {
-        if !matches!(self.state, State::Forming { .. }) || self.world.first() != Some(&rank) {
+        let State::Forming { store, .. } = &mut self.state else { return };
+        // An epoch's groups are made once.
+        if self.world.first() != Some(&rank) || std::mem::replace(store, true) {
             return;
         }
         let nodes = self.nodes();

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use proto::v1::{Held, Heartbeat, Join};
+use proto::v1::{Heartbeat, Held, Join};
 
 use super::Rank;
 

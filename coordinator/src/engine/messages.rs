@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use proto::v1::coordinator_message::Body as Order;
-use proto::v1::{Discard, WorkFailed};
 use proto::v1::worker_message::Body as Report;
+use proto::v1::{Discard, WorkFailed};
 
 use super::failing::Sign;
 use super::state::State;

@@ -15,6 +15,7 @@
 //! Invariants, which the simulation checks and the tests name:
 //! - **EP-1** one active epoch a run: numbers grow, and work is sent to members of the newest one alone.
 //! - **EP-2** a commit names only members of its epoch, and all of them had their part prepared.
+//! - **CO-1** a commit is on disk before it leaves, and is applied by those alone who prepared it.
 //! - **ST-1** `committed_step` grows by one a commit, and falls only by a Restored that says so.
 //! - **ST-2** in the surviving commits a step's samples count once.
 //! - **RC-1** nobody is given work who does not hold the newest committed step.
@@ -86,7 +87,7 @@ pub struct Engine {
     epoch: u64,
     /// The ranks of the active epoch; nobody between two.
     world: BTreeSet<Rank>,
-    /// Ranks, hosts and stage by which weights were last cut over the world.
+    /// Ranks and hosts over which weights were last cut.
     cut: Vec<(Rank, String)>,
     /// What the run does now; `None` before the world has formed.
     activity: Option<Activity>,
@@ -243,9 +244,9 @@ impl Engine {
             |done: &dyn Fn(&Rank) -> bool| self.world.iter().copied().filter(|r| !done(r)).collect();
         match &self.state {
             State::Staging { digests, .. }
-            | State::Restoring(
-                Restoring::Loading { digests, .. } | Restoring::Healing { digests, .. },
-            ) => all_but(&|r| digests.contains_key(r)),
+            | State::Restoring(Restoring::Loading { digests, .. } | Restoring::Healing { digests, .. }) => {
+                all_but(&|r| digests.contains_key(r))
+            }
             State::Stepping(stepping) => match &stepping.phase {
                 StepPhase::Rollout(results) => all_but(&|r| results.contains_key(r)),
                 StepPhase::Update { ready, .. } => all_but(&|r| ready.contains_key(r)),

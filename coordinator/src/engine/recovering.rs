@@ -27,14 +27,14 @@ impl Engine {
             return self.fail(now, reason, 1, out);
         }
         if let Some((step, attempt)) = evidence.step {
-            self.journal(
-                Record::Discarded(DiscardRecord { step, attempt, reason: reason.clone() }),
-                out,
-            );
+            self.journal(Record::Discarded(DiscardRecord { step, attempt, reason: reason.clone() }), out);
         }
         self.abort_world(out);
         if evidence.committing && self.broken(Defect::CommittedRepeated) {
             self.done = evidence.before;
+            if let Some(at) = &mut self.at {
+                at.number -= 1;
+            }
         }
         self.stand_by();
         let lost: Vec<Rank> =

@@ -23,7 +23,11 @@ impl Engine {
         if (equal && same_cut) || self.broken(Defect::UnequalGoOn) {
             return self.go_on_equal(now, out);
         }
-        let source = self.world.iter().copied().find(|rank| self.is_source(*rank, at));
+        let mut source = self.world.iter().copied().find(|rank| self.is_source(*rank, at));
+        if self.broken(Defect::AnySource) {
+            let holding = self.world.iter().copied().filter(|rank| self.held(*rank).is_some());
+            source = holding.min_by_key(|rank| self.held(*rank).map(|held| held.step));
+        }
         match source.filter(|_| !sharded) {
             Some(source) => self.heal(now, source, at, out),
             None => self.open_newest(now, out),
@@ -48,9 +52,7 @@ impl Engine {
     }
 
     fn is_source(&self, rank: Rank, at: At) -> bool {
-        self.held(rank).is_some_and(|held| {
-            self.broken(Defect::AnySource) || (held.stage as usize, held.step) == (at.stage, at.step)
-        })
+        self.held(rank).is_some_and(|held| (held.stage as usize, held.step) == (at.stage, at.step))
     }
 
     /// Ranks with their hosts, in group order: what a cut of the weights depends on.
@@ -115,13 +117,7 @@ impl Engine {
         self.open_newest(now, out);
     }
 
-    pub(super) fn on_restored(
-        &mut self,
-        now: Duration,
-        rank: Rank,
-        done: Restored,
-        out: &mut Vec<Command>,
-    ) {
+    pub(super) fn on_restored(&mut self, now: Duration, rank: Rank, done: Restored, out: &mut Vec<Command>) {
         let State::Restoring(restoring) = &mut self.state else { return };
         let (expected, digests) = match restoring {
             Restoring::Opening(_) => return,

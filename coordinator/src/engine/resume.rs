@@ -54,8 +54,7 @@ impl Engine {
             }
             Record::Step(step) => {
                 self.consecutive_skips = if step.skip { self.consecutive_skips + 1 } else { 0 };
-                self.committed =
-                    Some(Committed { step: step.step, attempt: step.attempt, skip: step.skip });
+                self.committed = Some(Committed { step: step.step, attempt: step.attempt, skip: step.skip });
                 self.at = Some(At { stage: step.stage, number: step.number, step: step.step });
                 self.done = Some(Activity::Step { stage: step.stage, number: step.number });
             }

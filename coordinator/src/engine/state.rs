@@ -14,8 +14,8 @@ use super::{CheckpointName, CheckpointRecord, EvaluationSet, Moment, Outcome, Ra
 pub(crate) enum State {
     /// Not all ranks are there; at the deadline those that are go on, if they are enough.
     Waiting { deadline: Duration, lost: Option<String> },
-    /// The groups are being made.
-    Forming { deadline: Duration, formed: BTreeSet<Rank> },
+    /// The groups are being made, on a store that is up or not yet.
+    Forming { deadline: Duration, store: bool, formed: BTreeSet<Rank> },
     /// Workers that lack the run's state are given it.
     Restoring(Restoring),
     /// Weights are being loaded; the digests that came in.

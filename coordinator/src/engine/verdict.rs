@@ -47,14 +47,16 @@ impl Engine {
                 let reason = format!("{} of {world} workers{why}", self.members.live_count());
                 ("waiting", reason, Some(*deadline))
             }
-            State::Forming { deadline, formed } => {
+            State::Forming { deadline, formed, .. } => {
                 ("forming", format!("{} of {world} workers connected", formed.len()), Some(*deadline))
             }
             State::Restoring(restoring) => ("restoring", self.restoring(restoring), None),
             State::Staging { digests, .. } => {
                 ("loading", format!("{}, {} of {world} workers ready", self.during(), digests.len()), None)
             }
-            State::Paused => ("paused", format!("held by a person after step {}", self.committed_step()), None),
+            State::Paused => {
+                ("paused", format!("held by a person after step {}", self.committed_step()), None)
+            }
             State::Stepping(_) | State::Evaluating { .. } | State::Checkpointing { .. } => {
                 (if self.interrupted { "draining" } else { "running" }, self.during(), None)
             }

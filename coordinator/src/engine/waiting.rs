@@ -42,9 +42,11 @@ impl Engine {
         out: &mut Vec<Command>,
     ) {
         let ours = join.run_id == self.spec.run_id;
-        if let Some(member) = self.members.live(rank).filter(|m| {
-            ours && (m.process, m.host.as_str()) == (join.process, join.host.as_str())
-        }) {
+        if let Some(member) = self
+            .members
+            .live(rank)
+            .filter(|m| ours && (m.process, m.host.as_str()) == (join.process, join.host.as_str()))
+        {
             // Its stream broke on its side first.
             let incarnation = member.incarnation;
             out.push(Command::Close { rank, incarnation });

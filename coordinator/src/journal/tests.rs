@@ -1,10 +1,18 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::engine::{CheckpointName, CheckpointRecord, EpochRecord, StepRecord};
+use crate::engine::{CheckpointName, CheckpointRecord, EpochRecord, RestoredRecord, Source, StepRecord};
 
 fn run() -> RunRow {
-    RunRow { id: "r".into(), recipe_digest: "d".into(), term: 1 }
+    RunRow { id: "r".into(), recipe_digest: "d".into(), recipe: "{\"seed\":1}".into() }
+}
+
+fn claim(term: u64) -> Claim<'static> {
+    Claim { term, owner: "process 7 on here", at: 1.0 }
+}
+
+fn begin(folder: &Path) -> Journal {
+    Journal::open(folder, claim(1), &run(), false).expect("new").0
 }
 
 fn step(step: u64) -> Record {
@@ -25,12 +33,24 @@ fn step(step: u64) -> Record {
 #[test]
 fn what_was_recorded_is_there_when_the_file_is_opened_again() {
     let folder = tempfile::tempdir().expect("temporary folder");
-    let mut journal = Journal::begin(folder.path(), &run(), 1.0).expect("new");
+    let mut journal = begin(folder.path());
     let members = BTreeMap::from([(0, 1), (1, 2)]);
     journal.record(&Record::Epoch(EpochRecord { epoch: 1, members }), 2.0).expect("recorded");
     journal.record(&step(1), 3.0).expect("recorded");
     let name = CheckpointName { stage: "a".into(), step: 1 };
-    journal.record(&Record::Checkpoint(CheckpointRecord { name, step: 1 }), 4.0).expect("recorded");
+    journal
+        .record(
+            &Record::Checkpoint(CheckpointRecord {
+                name,
+                stage: 0,
+                number: 1,
+                step: 1,
+                stage_end: true,
+                digest: String::new(),
+            }),
+            4.0,
+        )
+        .expect("recorded");
     let row = RolloutRow {
         sample: "a".into(),
         texts: vec!["t".into()],
@@ -51,57 +71,105 @@ fn what_was_recorded_is_there_when_the_file_is_opened_again() {
 }
 
 #[test]
-fn a_second_coordinator_on_the_same_folder_is_told_who_holds_it() {
+fn a_folder_that_holds_a_run_is_refused_with_how_far_it_came_and_is_left_as_it_was() {
     let folder = tempfile::tempdir().expect("temporary folder");
-    let _first = Journal::begin(folder.path(), &run(), 1.0).expect("new");
-    std::fs::write(folder.path().join(crate::folder::OWNER), "process 7 on here\n").expect("writable");
-    let error = Journal::begin(folder.path(), &run(), 1.0).expect_err("held");
-    assert!(matches!(error, JournalError::Held { .. }), "{error}");
-    assert!(error.to_string().contains("another coordinator holds it (process 7 on here)"), "{error}");
-}
-
-#[test]
-fn a_folder_that_holds_a_run_is_refused_with_how_far_it_came() {
-    let folder = tempfile::tempdir().expect("temporary folder");
-    let mut journal = Journal::begin(folder.path(), &run(), 1.0).expect("new");
+    let mut journal = begin(folder.path());
     journal.record(&step(1), 2.0).expect("recorded");
     journal.record(&Record::Ended { outcome: "finished".into() }, 3.0).expect("recorded");
     drop(journal);
-    let error = Journal::begin(folder.path(), &run(), 1.0).expect_err("taken").to_string();
-    assert!(
-        error.contains("(finished, 1 steps committed)") && error.contains("choose another --output"),
-        "{error}"
-    );
+    let error = Journal::open(folder.path(), claim(2), &run(), false).expect_err("taken").to_string();
+    assert!(error.contains("(finished, 1 steps committed): give --resume"), "{error}");
+    assert!(!folder.path().join(name(2)).exists());
+    assert_eq!(fs::read_link(folder.path().join(FILE)).expect("a link"), Path::new("journal.1.sqlite"));
+}
+
+#[test]
+fn a_run_is_taken_up_with_every_record_in_order_and_goes_on_in_a_file_of_the_new_term() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let mut journal = begin(folder.path());
+    let records = [step(1), step(2)];
+    records.iter().for_each(|record| journal.record(record, 2.0).expect("recorded"));
+    // The first coordinator was cut off, and still writes.
+    let (second, past) = Journal::open(folder.path(), claim(2), &run(), true).expect("taken up");
+    journal.record(&step(3), 3.0).expect("written, and read by nobody");
+    let past = past.expect("a run");
+    let steps: Vec<u64> = past
+        .records
+        .iter()
+        .filter_map(|r| if let Record::Step(s) = r { Some(s.step) } else { None })
+        .collect();
+    assert_eq!((past.id.as_str(), steps), ("r", vec![1, 2]));
+    assert_eq!(second.cursor(0, 2).expect("read").as_deref(), Some("{\"epoch\":0}"));
+    assert_eq!(second.cursor(0, 3).expect("read"), None);
+}
+
+#[test]
+fn a_run_is_not_taken_up_with_another_recipe() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let mut journal = begin(folder.path());
+    journal.record(&step(1), 2.0).expect("recorded");
+    drop(journal);
+    let other = RunRow { recipe: "{\"seed\":2}".into(), ..run() };
+    let error = Journal::open(folder.path(), claim(2), &other, true).expect_err("differs").to_string();
+    assert!(error.contains("seed (1 then, 2 now)"), "{error}");
 }
 
 #[test]
 fn a_run_that_ended_before_its_first_step_makes_room_for_another() {
     let folder = tempfile::tempdir().expect("temporary folder");
-    let mut journal = Journal::begin(folder.path(), &run(), 1.0).expect("new");
-    let members = BTreeMap::from([(0, 1)]);
-    journal
-        .record(&Record::Epoch(EpochRecord { epoch: 1, members: members.clone() }), 2.0)
-        .expect("recorded");
+    let mut journal = begin(folder.path());
+    let epoch = |epoch| Record::Epoch(EpochRecord { epoch, members: BTreeMap::from([(0, 1)]) });
+    journal.record(&epoch(1), 2.0).expect("recorded");
     journal.record(&Record::Ended { outcome: "no weights".into() }, 3.0).expect("recorded");
     drop(journal);
-    let mut journal = Journal::begin(folder.path(), &run(), 4.0).expect("new again");
-    journal.record(&Record::Epoch(EpochRecord { epoch: 1, members }), 5.0).expect("recorded");
+    let (mut journal, past) = Journal::open(folder.path(), claim(2), &run(), false).expect("new again");
+    assert_eq!(past, None);
+    journal.record(&epoch(1), 5.0).expect("recorded");
     journal.record(&step(1), 6.0).expect("recorded");
 }
 
 #[test]
-fn a_step_cannot_be_committed_twice() {
+fn a_step_cannot_be_committed_twice_unless_a_restoration_voided_it() {
     let folder = tempfile::tempdir().expect("temporary folder");
-    let mut journal = Journal::begin(folder.path(), &run(), 1.0).expect("new");
+    let mut journal = begin(folder.path());
     journal.record(&step(1), 2.0).expect("recorded");
     assert!(journal.record(&step(1), 2.0).is_err(), "ST-2");
+    let restored = RestoredRecord { from: 1, to: 0, source: Source::Start };
+    journal.record(&Record::Restored(restored), 3.0).expect("recorded");
+    journal.record(&step(1), 4.0).expect("recorded again");
+    drop(journal);
+    let connection = Connection::open(folder.path().join(FILE)).expect("opens");
+    let count = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, u64>(0)).expect("counted");
+    assert_eq!(count("SELECT count(*) FROM steps WHERE voided = 1"), 1);
+    assert_eq!(count("SELECT count(*) FROM steps WHERE voided = 0"), 1);
+    // The record that was refused left nothing behind.
+    assert_eq!(count("SELECT count(*) FROM records"), 3);
 }
 
 #[test]
 fn a_file_that_is_no_journal_is_refused_and_left_alone() {
     let folder = tempfile::tempdir().expect("temporary folder");
     let text = "not a database, but long enough to be looked at as one ".repeat(4);
-    std::fs::write(folder.path().join(FILE), &text).expect("writable");
-    assert!(Journal::begin(folder.path(), &run(), 1.0).is_err());
-    assert_eq!(std::fs::read_to_string(folder.path().join(FILE)).expect("there"), text);
+    fs::write(folder.path().join(name(1)), &text).expect("writable");
+    assert!(Journal::open(folder.path(), claim(2), &run(), true).is_err());
+    assert_eq!(fs::read_to_string(folder.path().join(name(1))).expect("there"), text);
+}
+
+#[test]
+fn rollouts_come_back_as_they_were_written() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let mut journal = begin(folder.path());
+    let row = |text: &str| RolloutRow {
+        sample: "a".into(),
+        texts: vec![text.into()],
+        ids: vec![vec![1]],
+        logprobs: vec![vec![-0.1]],
+        scores: vec![3.0],
+        rewards: vec![1.0],
+        advantages: vec![0.0],
+    };
+    journal.rollouts(1, 1, &[row("old")]).expect("recorded");
+    journal.rollouts(1, 2, &[row("new")]).expect("recorded");
+    assert_eq!(journal.rollouts_of(1).expect("read"), [row("new")]);
+    assert_eq!(journal.rollouts_of(2).expect("read"), []);
 }

@@ -107,13 +107,7 @@ impl Planner {
     /// On the first thing that is wrong with them.
     pub fn load(run: &Run) -> Result<Self, PlanError> {
         let stages = load::stages(run)?;
-        Ok(Self {
-            run: run.clone(),
-            stages,
-            asked: None,
-            scored: None,
-            recorded: None,
-        })
+        Ok(Self { run: run.clone(), stages, asked: None, scored: None, recorded: None })
     }
 
     /// A planner without data: every step of `run` trains on the same rollouts.
@@ -152,7 +146,8 @@ impl Planner {
         let iterations = u64::from(settings.objective.iterations.max(1));
         let iteration = self.drawn_before(stage, number);
         let drawn_at = number - iteration;
-        let before: Cursor = before.map(serde_json::from_str).transpose().unwrap_or_default().unwrap_or_default();
+        let before: Cursor =
+            before.map(serde_json::from_str).transpose().unwrap_or_default().unwrap_or_default();
         let step = self.stages[stage].plan.step(drawn_at, before);
         let after = if iteration + 1 == iterations { step.next } else { before };
         if let Some(scored) = self.scored.as_ref().filter(|scored| scored.is_of(stage, drawn_at)) {

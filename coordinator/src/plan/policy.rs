@@ -275,7 +275,11 @@ fn rollout_of(row: &RolloutRow) -> SampleRollout {
         completion_ids: ids.clone(),
         logprobs: logprobs.clone(),
     });
-    SampleRollout { sample_id: row.sample.clone(), responses: responses.collect(), ..SampleRollout::default() }
+    SampleRollout {
+        sample_id: row.sample.clone(),
+        responses: responses.collect(),
+        ..SampleRollout::default()
+    }
 }
 
 fn row(sample: &Sample, responses: Vec<Response>, group: &GroupWorth<'_>) -> RolloutRow {

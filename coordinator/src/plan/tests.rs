@@ -56,15 +56,28 @@ fn rollouts(work: &crate::engine::RolloutWork) -> BTreeMap<Rank, Vec<SampleRollo
     work.samples.iter().map(|(rank, share)| (*rank, share.iter().enumerate().map(answer).collect())).collect()
 }
 
+/// Where the data plan stands before a step, as the journal would have it.
+fn before(planner: &Planner, number: u64) -> Option<String> {
+    let drawn = (1..number - planner.drawn_before(0, number)).filter(|n| planner.drawn_before(0, *n) == 0);
+    let cursor =
+        drawn.fold(None, |cursor, n| Some(planner.stages[0].plan.step(n, cursor.unwrap_or_default()).next));
+    cursor.map(supervised::cursor_text)
+}
+
+fn plan(planner: &mut Planner, number: u64, world: &[Rank], recorded: &[RolloutRow]) -> Plan {
+    let before = before(planner, number);
+    planner.plan(0, number, world, before.as_deref(), recorded).expect("planned")
+}
+
 fn ask(planner: &mut Planner, number: u64, world: &[Rank]) -> crate::engine::RolloutWork {
-    match planner.plan(0, number, world).expect("planned") {
+    match plan(planner, number, world, &[]) {
         Plan::Rollout(work) => work,
         Plan::Update(_) => panic!("expected a rollout at step {number}"),
     }
 }
 
 fn update(planner: &mut Planner, number: u64, world: &[Rank]) -> UpdateWork {
-    match planner.plan(0, number, world).expect("planned") {
+    match plan(planner, number, world, &[]) {
         Plan::Update(work) => work,
         Plan::Rollout(_) => panic!("expected an update at step {number}"),
     }
@@ -141,6 +154,32 @@ fn further_iterations_train_on_the_same_rollouts_with_their_old_log_probabilitie
     let next = ask(&mut planner, 3, &[0]);
     let ids = |samples: &[proto::v1::Sample]| samples.iter().map(|s| s.id.clone()).collect::<BTreeSet<_>>();
     assert!(ids(&next.samples[&0]).is_disjoint(&first.samples.into_iter().collect()));
+}
+
+#[test]
+fn a_step_that_is_repeated_trains_on_the_rollouts_that_were_recorded_for_it() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    for (iterations, number) in [(1, 1), (2, 2)] {
+        let stage = format!("{{ name: a, steps: 4, objective: {{ iterations: {iterations} }} }}");
+        let mut first = planner(folder.path(), &stage).expect("loads");
+        let work = ask(&mut first, 1, &[0, 1]);
+        let scored = first.score(rollouts(&work)).expect("scored");
+        let undisturbed = match scored.plan {
+            Plan::Update(update) if number == 1 => update,
+            _ => update(&mut first, number, &[0, 1]),
+        };
+        // Another coordinator, and one worker less.
+        let mut second = planner(folder.path(), &stage).expect("loads");
+        let Plan::Update(again) = plan(&mut second, number, &[1], &scored.rows) else {
+            panic!("nothing is drawn again")
+        };
+        let items = |work: &UpdateWork| {
+            let items = work.items.values().flatten();
+            items.map(|i| (i.sample.clone().map(|s| s.id), i.clone())).collect::<BTreeMap<_, _>>()
+        };
+        assert_eq!(items(&undisturbed), items(&again));
+        assert_eq!((undisturbed.lr, undisturbed.cursor), (again.lr, again.cursor));
+    }
 }
 
 #[test]

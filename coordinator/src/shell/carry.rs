@@ -177,6 +177,8 @@ fn restoration(restored: &RestoredRecord) -> String {
     match source {
         Source::Member(rank) => format!("state after step {to} came from rank {rank}: {repeated}"),
         Source::Checkpoint(name) => format!("state came from checkpoint {name}: {repeated}"),
-        Source::Start => format!("no checkpoint and no worker holds the run's state, it begins again: {repeated}"),
+        Source::Start => {
+            format!("no checkpoint and no worker holds the run's state, it begins again: {repeated}")
+        }
     }
 }

@@ -61,8 +61,9 @@ impl Checkpoints {
             ("weights".to_owned(), about.digest.clone()),
         ]);
         tokio::task::spawn_blocking(move || {
-            let published = verified(staging.path(), &digests)
-                .and_then(|files| staging.publish(&Manifest { files, about: facts }).map_err(|e| e.to_string()));
+            let published = verified(staging.path(), &digests).and_then(|files| {
+                staging.publish(&Manifest { files, about: facts }).map_err(|e| e.to_string())
+            });
             let event = match published {
                 Ok(_) => Event::CheckpointPublished(about),
                 Err(reason) => {

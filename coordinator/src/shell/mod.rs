@@ -158,8 +158,7 @@ fn open_journal(
         recipe: serde_json::to_string(run).unwrap_or_default(),
     };
     let claim = Claim { term: term.number(), owner, at };
-    let (journal, past) =
-        Journal::open(folder.root(), claim, &row, resume).map_err(Failure::input)?;
+    let (journal, past) = Journal::open(folder.root(), claim, &row, resume).map_err(Failure::input)?;
     if let Some(past) = past {
         return Ok((journal, past));
     }
@@ -220,10 +219,10 @@ impl Shell {
     }
 
     fn on_tick(&mut self) {
-        self.queue.push_back(match self.term.renew() {
-            Ok(()) => Event::Tick,
-            Err(error) => Event::Trouble { reason: error.to_string(), exit_code: 75 },
-        });
+        if let Err(error) = self.term.renew() {
+            self.queue.push_back(Event::Trouble { reason: error.to_string(), exit_code: 75 });
+        }
+        self.queue.push_back(Event::Tick);
         let json = status::json(&self.engine, self.started.elapsed(), &self.run);
         self.status.send_if_modified(|last| {
             let changed = *last != json;

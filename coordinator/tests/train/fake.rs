@@ -9,9 +9,9 @@ use proto::v1::coordinator_message::Body as Order;
 use proto::v1::run_client::RunClient;
 use proto::v1::worker_message::Body as Report;
 use proto::v1::{
-    Applied, CheckpointWritten, Evaluated, Formed, HeadPrediction, Heartbeat, Join, Left, Response,
-    RolloutsReady, Sample, SampleRollout, Sampling, StageReady, StepReady, StoreReady, WorkerMessage,
-    WriteCheckpoint,
+    Applied, CheckpointWritten, Evaluated, Formed, HeadPrediction, Heartbeat, Held, Join, Left, Response,
+    Restored, RolloutsReady, Sample, SampleRollout, Sampling, StageReady, StepReady, StoreReady,
+    WorkerMessage, WriteCheckpoint,
 };
 use settings::{Run, StageKind};
 use tokio::sync::mpsc;
@@ -85,6 +85,7 @@ pub(crate) async fn serve(rank: u32, address: &str, faults: Faults) -> Result<()
         host: "here".into(),
         process: std::process::id(),
         device: "cpu".into(),
+        ..Join::default()
     };
     reports.send(say(0, 0, 0, Report::Join(join))).await.map_err(|e| e.to_string())?;
     let mut client = RunClient::connect(format!("http://{address}")).await.map_err(|e| e.to_string())?;
@@ -97,7 +98,8 @@ pub(crate) async fn serve(rank: u32, address: &str, faults: Faults) -> Result<()
         other => return Err(format!("unexpected {other:?}")),
     };
     let incarnation = welcome.incarnation;
-    let mut fake = Fake { rank, run: serde_json::from_str(&welcome.run_json).unwrap(), stage: 0, faults };
+    let mut fake =
+        Fake { rank, run: serde_json::from_str(&welcome.run_json).unwrap(), stage: 0, held: None, faults };
     let (beats, mut now) = (reports.clone(), 0);
     let heartbeat = Duration::from_millis(u64::from(welcome.heartbeat_ms));
     let beating = tokio::spawn(async move {
@@ -129,6 +131,7 @@ struct Fake {
     rank: u32,
     run: Run,
     stage: usize,
+    held: Option<Held>,
     faults: Faults,
 }
 
@@ -136,9 +139,11 @@ impl Fake {
     fn obey(&mut self, order: Order) -> Option<Report> {
         Some(match order {
             Order::HostStore(_) => Report::StoreReady(StoreReady { address: "127.0.0.1:1".into() }),
-            Order::FormEpoch(_) => Report::Formed(Formed {}),
+            Order::FormEpoch(_) => Report::Formed(Formed { held: self.held }),
             Order::BeginStage(begin) => {
                 self.stage = begin.stage as usize;
+                let step = self.held.map_or(0, |held| held.step);
+                self.held = Some(Held { stage: begin.stage, step, prepared: None });
                 Report::StageReady(StageReady {
                     stage: begin.stage,
                     digest: format!("stage {}", begin.stage),
@@ -168,11 +173,18 @@ impl Fake {
                     metrics: HashMap::from([("tokens".into(), 4.0), ("kl".into(), 0.4)]),
                 })
             }
-            Order::Commit(commit) => Report::Applied(Applied {
-                step: commit.step,
-                digest: format!("after {}", commit.step),
-                part: None,
-            }),
+            Order::Commit(commit) => {
+                self.held = Some(Held { stage: self.stage as u32, step: commit.step, prepared: None });
+                let digest = format!("after {}", commit.step);
+                Report::Applied(Applied { step: commit.step, digest, part: None })
+            }
+            Order::Restore(restore) => {
+                let (stage, step) = (restore.stage, restore.step);
+                self.stage = stage as usize;
+                self.held = Some(Held { stage, step, prepared: None });
+                let digest = if step == 0 { format!("stage {stage}") } else { format!("after {step}") };
+                Report::Restored(Restored { stage, step, digest, part: None })
+            }
             Order::Evaluate(evaluate) => {
                 let sampling = evaluate.sampling.unwrap();
                 let samples = evaluate.samples.iter().map(|s| self.answer(s, &sampling)).collect();

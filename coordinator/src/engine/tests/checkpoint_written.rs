@@ -10,8 +10,8 @@ fn only_the_writer_of_this_checkpoint_gets_it_published() {
     assert!(!rig.say(0, written(0)).iter().any(is_publish));
     let out = rig.say(0, written(1));
     let publish = out.iter().find(|c| is_publish(c)).expect("published");
-    let Command::PublishCheckpoint { name, weights_digest, .. } = publish else { panic!("expected it") };
-    assert_eq!((name.to_string().as_str(), weights_digest.as_str()), ("a-step-1", "after 1"));
+    let Command::PublishCheckpoint { about, .. } = publish else { panic!("expected it") };
+    assert_eq!((about.name.to_string().as_str(), about.digest.as_str()), ("a-step-1", "after 1"));
     assert!(!rig.say(0, written(1)).iter().any(is_publish), "a duplicate publishes nothing");
 }
 

@@ -11,6 +11,7 @@ fn an_answer_to_the_evaluation_before_does_not_count_for_this_one() {
     let mut rig = Rig::new(1, vec![spec]);
     rig.run_until(|c| matches!(c, Command::PlanEvaluation { set: EvaluationSet::Test, .. }));
     let out = rig.event(Event::EvaluationPlanned {
+        epoch: 1,
         samples: [(0, vec![Sample { id: "test1".into(), ..Sample::default() }])].into(),
         sampling: Sampling::default(),
     });

@@ -6,6 +6,7 @@ mod evaluated;
 mod exited;
 mod interrupted;
 mod joining;
+mod losses;
 mod ready;
 mod simulation;
 mod tick;
@@ -22,6 +23,11 @@ use proto::v1::{
 };
 
 use super::*;
+
+/// The `n`th incarnation of the first term.
+pub(super) fn incarnation(n: u64) -> u64 {
+    (1 << 32) + n
+}
 
 pub(super) fn seconds(s: u64) -> Duration {
     Duration::from_secs(s)
@@ -49,17 +55,27 @@ pub(super) fn spec(world: u32, stages: Vec<StageSpec>) -> Spec {
         hosts: (0..world).map(|r| format!("host{r}")).collect(),
         stages,
         weights: "model".into(),
-        checkpoints: "run/checkpoints".into(),
         keep: 2,
         lease: seconds(15),
         forming: seconds(60),
         progress: seconds(100),
         heartbeat: seconds(3),
+        restart_grace: seconds(30),
+        min_world: world,
+        max_world: world,
+        max_discards: 3,
+        respawns: false,
     }
 }
 
 pub(super) fn join(version: &str, rank: u32) -> Join {
-    Join { version: version.into(), host: format!("host{rank}"), process: 100 + rank, device: "cpu".into() }
+    Join {
+        version: version.into(),
+        host: format!("host{rank}"),
+        process: 100 + rank,
+        device: "cpu".into(),
+        ..Join::default()
+    }
 }
 
 /// What a faultless worker answers.
@@ -72,7 +88,7 @@ pub(super) fn obey(order: &Order) -> Option<Report> {
     };
     Some(match order {
         Order::HostStore(_) => Report::StoreReady(StoreReady { address: "store:1".into() }),
-        Order::FormEpoch(_) => Report::Formed(Formed {}),
+        Order::FormEpoch(_) => Report::Formed(Formed::default()),
         Order::BeginStage(b) => {
             Report::StageReady(StageReady { stage: b.stage, digest: "start".into(), part: None })
         }
@@ -122,26 +138,35 @@ pub(super) fn carry_out(command: &Command) -> Option<Event> {
         metrics: [("reward".to_owned(), 1.5)].into(),
     };
     Some(match command {
-        Command::Plan { step, world, .. } if step % 2 == 1 => Event::Planned {
+        Command::Plan { step, attempt, world, .. } if step % 2 == 1 => Event::Planned {
             step: *step,
+            attempt: *attempt,
             plan: Plan::Rollout(RolloutWork {
                 samples: shared(ids(*step), world),
                 sampling: Sampling::default(),
             }),
         },
-        Command::Plan { step, .. } => Event::Planned { step: *step, plan: Plan::Update(update(*step)) },
-        Command::Score { step, .. } => Event::Scored { step: *step, plan: Plan::Update(update(*step)) },
-        Command::PlanEvaluation { set, world, .. } => Event::EvaluationPlanned {
+        Command::Plan { step, attempt, .. } => {
+            Event::Planned { step: *step, attempt: *attempt, plan: Plan::Update(update(*step)) }
+        }
+        Command::Score { step, attempt, .. } => {
+            Event::Scored { step: *step, attempt: *attempt, plan: Plan::Update(update(*step)) }
+        }
+        Command::PlanEvaluation { epoch, set, world, .. } => Event::EvaluationPlanned {
+            epoch: *epoch,
             samples: shared(vec![format!("{set}1"), format!("{set}2"), format!("{set}3")], world),
             sampling: Sampling::default(),
         },
-        Command::ScoreEvaluation { .. } => {
-            Event::EvaluationScored { metrics: [("srcc".to_owned(), 0.5)].into() }
+        Command::ScoreEvaluation { epoch, .. } => {
+            Event::EvaluationScored { epoch: *epoch, metrics: [("srcc".to_owned(), 0.5)].into() }
         }
-        Command::StageCheckpoint(name) => {
-            Event::CheckpointStaged { folder: PathBuf::from(format!("{name}.partial")) }
+        Command::StageCheckpoint { name, epoch } => {
+            Event::CheckpointStaged { epoch: *epoch, folder: PathBuf::from(format!("{name}.partial")) }
         }
-        Command::PublishCheckpoint { .. } => Event::CheckpointPublished,
+        Command::PublishCheckpoint { about, .. } => Event::CheckpointPublished(about.clone()),
+        Command::OpenCheckpoint(name) => {
+            Event::CheckpointOpened { name: name.clone(), folder: PathBuf::from(name.to_string()) }
+        }
         _ => return None,
     })
 }
@@ -163,7 +188,7 @@ impl Rig {
     }
 
     pub(super) fn with(spec: Spec) -> Self {
-        let world = spec.world_size();
+        let world = spec.ranks();
         let engine = Engine::new(spec, Duration::ZERO);
         Self {
             engine,
@@ -213,6 +238,19 @@ impl Rig {
         out
     }
 
+    /// Time passes, and `ranks` are heard every second.
+    pub(super) fn pass_heard(&mut self, time: u64, ranks: &[Rank]) -> Vec<Command> {
+        let mut out = Vec::new();
+        for _ in 0..time {
+            out.extend(self.pass(seconds(1)));
+            for rank in ranks {
+                let beat = proto::v1::Heartbeat { phase: "w".into(), progress: 1 };
+                out.extend(self.event(self.message(*rank, Report::Heartbeat(beat))));
+            }
+        }
+        out
+    }
+
     /// What faultless workers and a faultless shell answer.
     pub(super) fn answers(&self, out: &[Command]) -> Vec<Event> {
         let answer = |command: &Command| match command {
@@ -247,6 +285,15 @@ impl Rig {
         let answers = self.answers(unanswered);
         self.queue.extend(answers);
         self.run_until(halt);
+    }
+
+    /// Why the newest loss happened, as the journal has it.
+    pub(super) fn loss(&self) -> String {
+        let reason = |record: &&Record| match record {
+            Record::Discarded(discard) => Some(discard.reason.clone()),
+            _ => None,
+        };
+        records(&self.done).iter().rev().find_map(reason).expect("a step was discarded")
     }
 
     pub(super) fn outcome(&self) -> Option<Outcome> {
@@ -297,6 +344,8 @@ fn a_run_without_faults_does_everything_on_its_agenda_in_order() {
             Record::Evaluation(e) => format!("{} {}", e.set, e.moment),
             Record::Checkpoint(c) => c.name.to_string(),
             Record::Ended { outcome } => outcome.clone(),
+            Record::Discarded(d) => format!("discarded {}", d.step),
+            Record::Restored(r) => format!("restored {} to {}", r.from, r.to),
         })
         .collect();
     let expected = [

@@ -29,7 +29,7 @@ fn responses_that_are_drawn_again_are_waited_for_and_scored_once_more() {
     rig.say(1, rollouts(1, 1));
     let sample = Sample { id: "1b".into(), ..Sample::default() };
     let work = RolloutWork { samples: [(1, vec![sample])].into(), sampling: Sampling::default() };
-    let out = rig.event(Event::Scored { step: 1, plan: Plan::Rollout(work) });
+    let out = rig.event(Event::Scored { step: 1, attempt: 1, plan: Plan::Rollout(work) });
     let shares: Vec<usize> = out
         .iter()
         .filter_map(|c| match order(c) {

@@ -8,8 +8,18 @@ fn beat(progress: u64) -> Report {
 fn waiting_says_how_many_are_there_and_what_time_is_left() {
     let mut rig = Rig::new(2, vec![stage("a", 1)]);
     rig.join(0);
-    rig.pass(seconds(48));
+    rig.pass_heard(48, &[0]);
     assert_eq!(rig.engine.verdict(rig.now).to_string(), "waiting: 1 of 2 workers, 12 s left");
+}
+
+#[test]
+fn a_member_is_suspect_after_half_its_lease_and_is_not_once_it_is_heard() {
+    let mut rig = Rig::new(2, vec![stage("a", 1)]);
+    rig.run_until(|c| matches!(order(c), Some(Order::Rollout(_))));
+    rig.pass(seconds(9));
+    assert!(matches!(rig.engine.members()[&1].state, MemberState::Suspect { .. }));
+    rig.say(1, beat(1));
+    assert_eq!(rig.engine.members()[&1].state, MemberState::Active);
 }
 
 #[test]
@@ -24,11 +34,11 @@ fn a_sentence_is_announced_once_however_often_time_passes() {
 fn a_world_that_never_fills_ends_the_run_with_who_is_missing() {
     let mut rig = Rig::new(2, vec![stage("a", 1)]);
     rig.join(0);
-    let out = rig.pass(seconds(61));
+    let out = rig.pass_heard(61, &[0]);
     rig.resume_until(&out, |_| false);
     let (reason, code) = rig.failure();
     assert!(
-        reason.starts_with("1 of 2 workers joined within 60 s; missing: rank 1 (host host1)"),
+        reason.starts_with("1 of 2 workers joined within 60 s, 2 are needed; missing: rank 1 (host host1)"),
         "{reason}"
     );
     assert_eq!(code, 75);
@@ -45,7 +55,7 @@ fn a_silent_member_is_lost_after_its_lease_and_not_before() {
     assert_eq!(rig.engine.verdict(rig.now).state, "running");
     rig.pass(seconds(1));
     rig.pass(seconds(5));
-    let (reason, _) = rig.failure();
+    let reason = rig.loss();
     assert!(reason.contains("rank 1 on host1 was lost during rollout of step 1"), "{reason}");
     assert!(reason.contains("silent for 15 s"), "{reason}");
 }
@@ -67,7 +77,7 @@ fn a_member_that_lives_without_advancing_is_lost_only_while_it_owes_an_answer() 
     }
     assert_eq!(rig.engine.verdict(rig.now).state, "running");
     rig.pass(seconds(5));
-    let (reason, _) = rig.failure();
+    let reason = rig.loss();
     assert!(reason.contains("rank 1") && reason.contains("no progress for 100 s"), "{reason}");
 }
 

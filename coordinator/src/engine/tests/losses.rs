@@ -1,0 +1,161 @@
+//! What a lost worker leads to.
+
+use proto::v1::restore::Source as From;
+use proto::v1::{Held, Prepared, Restored};
+
+use super::*;
+
+fn at_update(spec: Spec) -> Rig {
+    let mut rig = Rig::with(spec);
+    rig.run_until(|c| matches!(order(c), Some(Order::Update(u)) if u.step == 3));
+    rig
+}
+
+fn killed(rank: Rank) -> Event {
+    Event::Exited { rank, process: 100 + rank, exit: Exit::Signal(9), last_lines: vec![] }
+}
+
+fn holding(rank: Rank, process: u32, held: Option<Held>) -> Event {
+    let join = Join { process, run_id: "test".into(), held, ..join("1", rank) };
+    Event::Joining { stream: u64::from(process), rank, join }
+}
+
+fn formed(step: u64) -> Report {
+    Report::Formed(Formed { held: Some(Held { stage: 0, step, prepared: None }) })
+}
+
+#[test]
+fn a_launcher_that_can_is_told_to_start_a_killed_worker_again() {
+    let mut rig = at_update(Spec { respawns: true, ..spec(2, vec![stage("a", 9)]) });
+    rig.event(killed(1));
+    let out = rig.pass(seconds(1));
+    assert!(out.contains(&Command::Restart { rank: 1 }), "{out:?}");
+    assert!(!out.contains(&Command::Restart { rank: 0 }));
+    let told = |wanted: fn(&Order) -> bool| out.iter().filter_map(order).filter(|o| wanted(o)).count();
+    assert_eq!(told(|o| matches!(o, Order::AbortCollectives(_))), 1);
+    assert_eq!(told(|o| matches!(o, Order::Discard(d) if d.step == 3)), 1);
+}
+
+#[test]
+fn a_worker_that_comes_back_empty_gets_its_state_from_one_that_holds_the_newest_step() {
+    let mut rig = at_update(spec(2, vec![stage("a", 9)]));
+    rig.event(killed(0));
+    rig.pass(seconds(1));
+    rig.event(holding(0, 200, None));
+    assert_eq!(rig.engine.epoch(), 2);
+    rig.say(0, Report::StoreReady(StoreReady { address: "s:1".into() }));
+    rig.say(1, formed(2));
+    let out = rig.say(0, Report::Formed(Formed { held: None }));
+    let restores: Vec<_> = out
+        .iter()
+        .filter_map(|c| match order(c) {
+            Some(Order::Restore(restore)) => Some((restore.step, restore.source.clone())),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(restores, vec![(2, Some(From::Member(1))); 2], "group rank 1 holds step 2");
+    let restored =
+        |digest: &str| Report::Restored(Restored { stage: 0, step: 2, digest: digest.into(), part: None });
+    rig.say(0, restored("x"));
+    let out = rig.say(1, restored("x"));
+    assert!(matches!(
+        records(&out)[0],
+        Record::Restored(RestoredRecord { from: 2, to: 2, source: Source::Member(1) })
+    ));
+    assert!(out.iter().any(|c| matches!(c, Command::Plan { step: 3, attempt: 2, .. })), "{out:?}");
+}
+
+#[test]
+fn sharded_state_that_is_lost_comes_from_the_newest_checkpoint_and_voids_the_steps_after_it() {
+    let sharded = StageSpec { sharded: true, checkpoint_every: 2, ..stage("a", 9) };
+    let mut rig = Rig::with(spec(2, vec![sharded]));
+    rig.run_until(|c| matches!(order(c), Some(Order::Rollout(u)) if u.step == 3));
+    let pending: Vec<Command> = rig.done.iter().rev().take(3).cloned().collect();
+    rig.resume_until(&pending, |c| matches!(order(c), Some(Order::Update(u)) if u.step == 4));
+    rig.event(killed(1));
+    rig.pass(seconds(1));
+    rig.event(holding(1, 200, None));
+    rig.say(0, Report::StoreReady(StoreReady { address: "s:1".into() }));
+    rig.say(0, formed(3));
+    let out = rig.say(1, Report::Formed(Formed { held: None }));
+    let Some(Command::OpenCheckpoint(name)) = out.iter().find(|c| matches!(c, Command::OpenCheckpoint(_)))
+    else {
+        panic!("a checkpoint is looked at: {out:?}")
+    };
+    assert_eq!(name.to_string(), "a-step-2");
+    rig.event(Event::CheckpointOpened { name: name.clone(), folder: "f".into() });
+    let restored = |index| {
+        let part = Some(proto::v1::Part { index, of: 2 });
+        Report::Restored(Restored { stage: 0, step: 2, digest: format!("d{index}"), part })
+    };
+    rig.say(0, restored(0));
+    let out = rig.say(1, restored(1));
+    let restored = |r: &&Record| matches!(r, Record::Restored(RestoredRecord { from: 3, to: 2, .. }));
+    assert!(records(&out).iter().any(restored), "{out:?}");
+    assert!(out.iter().any(|c| matches!(c, Command::Plan { step: 3, number: 3, .. })), "{out:?}");
+}
+
+#[test]
+fn a_worker_that_prepared_the_committed_step_before_its_coordinator_died_is_told_to_commit_it() {
+    let mut rig = Rig::with(spec(1, vec![stage("a", 9)]));
+    rig.run_until(|c| matches!(order(c), Some(Order::Commit(c)) if c.step == 2));
+    let journal: Vec<Record> = records(&rig.done).into_iter().cloned().collect();
+    let spec = Spec { term: 2, ..spec(1, vec![stage("a", 9)]) };
+    let mut engine = Engine::resume(spec, Duration::ZERO, &journal);
+    assert_eq!(engine.committed_step(), 2);
+    let prepared = Some(Prepared { step: 2, attempt: 1 });
+    let held = Some(Held { stage: 0, step: 1, prepared });
+    let out = engine.handle(Duration::ZERO, holding(0, 100, held));
+    let commits: Vec<_> = out
+        .iter()
+        .filter_map(|c| match order(c) {
+            Some(Order::Commit(commit)) => Some((commit.step, commit.attempt, commit.skip)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(commits, [(2, 1, false)]);
+}
+
+#[test]
+fn a_world_goes_on_without_who_is_gone_for_good_if_it_is_large_enough_and_takes_him_back_later() {
+    let mut rig = at_update(Spec { min_world: 1, ..spec(2, vec![stage("a", 9)]) });
+    rig.event(killed(1));
+    let waits = rig.pass_heard(20, &[0]);
+    assert!(!waits.iter().any(|c| matches!(c, Command::Journal(Record::Epoch(_)))), "the grace is 30 s");
+    rig.pass_heard(12, &[0]);
+    assert_eq!(rig.engine.epoch(), 2);
+    rig.say(0, Report::StoreReady(StoreReady { address: "s:1".into() }));
+    let out = rig.say(0, formed(2));
+    let is_epoch_3 = |c: &Command| matches!(c, Command::Journal(Record::Epoch(e)) if e.epoch == 3);
+    rig.event(holding(1, 200, None));
+    rig.resume_until(&out, is_epoch_3);
+    assert_eq!(rig.engine.committed_step(), 3, "it comes in between two steps");
+    assert_eq!(rig.engine.epoch(), 3);
+}
+
+#[test]
+fn losses_without_a_step_between_them_end_the_run_with_the_last_reason() {
+    let mut rig = at_update(Spec { respawns: true, ..spec(2, vec![stage("a", 9)]) });
+    for process in [101, 201, 202, 203] {
+        rig.event(Event::Exited { rank: 1, process, exit: Exit::Signal(11), last_lines: vec![] });
+        rig.pass_heard(2, &[0]);
+    }
+    rig.pass(seconds(5));
+    let (reason, code) = rig.failure();
+    assert!(
+        reason.contains("rank 1 on host1 was lost") && reason.contains("recovery.max_discards is 3"),
+        "{reason}"
+    );
+    assert_eq!(code, 1);
+}
+
+#[test]
+fn a_pause_holds_the_run_between_two_steps_until_it_is_lifted() {
+    let mut rig = at_update(spec(2, vec![stage("a", 9)]));
+    rig.event(Event::Pause(true));
+    let pending: Vec<Command> = rig.done.iter().rev().take(3).cloned().collect();
+    rig.resume_until(&pending, |_| false);
+    assert_eq!(rig.engine.verdict(rig.now).to_string(), "paused: held by a person after step 3");
+    let out = rig.event(Event::Pause(false));
+    assert!(out.iter().any(|c| matches!(c, Command::Plan { step: 4, .. })));
+}
