@@ -6,12 +6,13 @@ use crate::fake::{Faults, serve};
 use crate::support::{Scenario, connect, lives, pids, wait_for};
 
 #[test]
-fn a_worker_killed_in_a_step_ends_the_run_with_rank_phase_step_signal_and_log() {
+fn a_worker_that_is_killed_in_a_step_again_and_again_ends_the_run_with_rank_phase_step_signal_and_log() {
     let scenario = Scenario::new("{ name: explore, steps: 5 }");
     let folder = scenario.path("");
     let faults = [("FAKE_KILL_AT_STEP", "3"), ("FAKE_FOLDER", folder.to_str().unwrap())];
-    let ran = scenario.run(&[], &faults).expect(1);
+    let ran = scenario.run(&["--set", "recovery.max_discards=2"], &faults).expect(1);
     for word in [
+        "recovery.max_discards is 2",
         "rank 1 on here was lost during update of step 3 (stage explore, 3 of 5)",
         "signal 9 (SIGKILL)",
         "| about to be killed",

@@ -23,6 +23,8 @@ pub(crate) struct Faults {
     pub(crate) version: String,
     /// On rank 1, at this step's update.
     pub(crate) kill_at_step: Option<u64>,
+    /// A file that is made when it strikes: it strikes once.
+    pub(crate) once: Option<std::path::PathBuf>,
     /// On rank 1, at this step's rollout.
     pub(crate) unreadable_at_step: Option<u64>,
     /// Before every answer.
@@ -34,6 +36,7 @@ impl Default for Faults {
         Self {
             version: proto::VERSION.into(),
             kill_at_step: None,
+            once: None,
             unreadable_at_step: None,
             delay: Duration::ZERO,
         }
@@ -41,11 +44,17 @@ impl Default for Faults {
 }
 
 impl Faults {
+    /// Whether the fault has not struck yet, where it is to strike once.
+    fn is_due(&self) -> bool {
+        self.once.as_ref().is_none_or(|mark| std::fs::File::create_new(mark).is_ok())
+    }
+
     fn from_environment() -> Self {
         let number = |name: &str| std::env::var(name).ok().map(|text| text.parse().unwrap());
         Self {
             version: std::env::var("FAKE_VERSION").unwrap_or_else(|_| proto::VERSION.into()),
             kill_at_step: number("FAKE_KILL_AT_STEP"),
+            once: std::env::var_os("FAKE_ONCE").map(Into::into),
             unreadable_at_step: number("FAKE_UNREADABLE_AT_STEP"),
             delay: Duration::from_millis(number("FAKE_DELAY_MS").unwrap_or(0)),
         }
@@ -159,7 +168,7 @@ impl Fake {
                 Report::RolloutsReady(RolloutsReady { step: rollout.step, attempt: rollout.attempt, samples })
             }
             Order::Update(update) => {
-                if self.rank == 1 && self.faults.kill_at_step == Some(update.step) {
+                if self.rank == 1 && self.faults.kill_at_step == Some(update.step) && self.faults.is_due() {
                     eprintln!("about to be killed");
                     // SAFETY: kill takes no pointers; it ends this process, which is the fault's purpose.
                     unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };

@@ -3,6 +3,7 @@
 
 mod ends;
 mod fake;
+mod recovers;
 mod refusals;
 mod runs;
 mod support;

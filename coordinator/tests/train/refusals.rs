@@ -74,11 +74,10 @@ fn a_missing_worker_program_is_told_before_anything_is_written() {
 }
 
 #[test]
-fn faults_and_resumption_are_refused_with_what_to_do() {
+fn planned_faults_are_refused_with_what_to_do() {
     let scenario = Scenario::new("{ name: explore, steps: 5 }");
     let faults = "faults=[{rank: 0, step: 1, phase: update, do: kill}]";
     expect_line(scenario.run(&["--set", faults], &[]), 2, &["1 faults", "--allow-faults"]);
-    expect_line(scenario.run(&["--resume"], &[]), 2, &["--resume is not available yet", "another --output"]);
     nothing_written(&scenario);
 }
 
@@ -87,7 +86,11 @@ fn a_finished_runs_folder_is_refused_and_a_running_ones_too() {
     let scenario = Scenario::new("{ name: explore, steps: 1 }");
     scenario.run(&[], &[]).expect(0);
     let report = scenario.read("report.html");
-    expect_line(scenario.run(&[], &[]), 2, &["holds a run already (finished, 1 steps", "another --output"]);
+    expect_line(
+        scenario.run(&[], &[]),
+        2,
+        &["holds a run already (finished, 1 steps", "give --resume", "another --output"],
+    );
     assert_eq!(scenario.read("report.html"), report);
 
     let scenario = Scenario::new("{ name: explore, steps: 1000 }");

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::support::Scenario;
+use crate::support::{Scenario, wait_for};
 
 fn lines(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
@@ -99,13 +99,16 @@ fn status_tells_step_and_members_of_a_running_run() {
     let scenario = Scenario::new("{ name: explore, steps: 1000 }");
     let running = scenario.start(&[], &[("FAKE_DELAY_MS", "20")]);
     running.wait_for_steps(1);
-    let output = Command::new(scenario.path("bin/coordinator"))
-        .args(["status", "--json", "--output", scenario.run_folder().to_str().unwrap()])
-        .output()
-        .unwrap();
-    let status: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let ask = || -> Value {
+        let output = Command::new(scenario.path("bin/coordinator"))
+            .args(["status", "--json", "--output", scenario.run_folder().to_str().unwrap()])
+            .output()
+            .unwrap();
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    // It is renewed with the coordinator's clock.
+    let status = wait_for("a step in the status", || Some(ask()).filter(|s| s["step"].as_u64() >= Some(1)));
     assert_eq!((status["state"].as_str(), status["stage"].as_str()), (Some("running"), Some("explore")));
-    assert!(status["step"].as_u64().unwrap() >= 1);
     assert_eq!(status["members"][1]["state"], "active");
     let people = Command::new(scenario.path("bin/coordinator"))
         .args(["status", "--address", &running.address()])

@@ -12,6 +12,8 @@ pub(super) struct Coordinator {
     pub(super) alive: bool,
     /// Its host reaches neither workers nor the disk.
     pub(super) cut: bool,
+    /// Its host reaches workers, but not the disk.
+    pub(super) diskless: bool,
     /// It dies after so many more commands.
     pub(super) dies_after: Option<u64>,
     pub(super) outcome: Option<Outcome>,
@@ -31,7 +33,7 @@ impl World {
     pub(super) fn start(&mut self) {
         if let Some(last) = self.coordinators.last() {
             let waits = last.alive && self.now - last.renewed < LEASE;
-            if last.outcome.is_none() && (waits || (last.alive && !last.cut)) {
+            if last.outcome.is_none() && (waits || (last.alive && !last.cut && !last.diskless)) {
                 // It is refused while the other one lives; the operator tries again.
                 self.put(seconds(1), What::Start);
                 return;
@@ -52,6 +54,7 @@ impl World {
             renewed,
             alive: true,
             cut: false,
+            diskless: false,
             dies_after: None,
             outcome: None,
             arrived: BTreeMap::new(),
@@ -72,7 +75,7 @@ impl World {
             }
             let newest = self.journals.files.last().map_or(0, |(term, _)| *term);
             let coordinator = &mut self.coordinators[i];
-            if !coordinator.cut && newest <= coordinator.term {
+            if !coordinator.cut && !coordinator.diskless && newest <= coordinator.term {
                 coordinator.renewed = self.now;
             }
             let may = may_write(coordinator.term, newest, self.now - coordinator.renewed);
@@ -193,8 +196,8 @@ impl World {
 
     fn write(&mut self, i: usize, record: Record) -> bool {
         let newest = self.journals.files.last().map_or(0, |(term, _)| *term);
-        let Coordinator { term, renewed, cut, .. } = self.coordinators[i];
-        let may = may_write(term, newest, self.now - renewed) && !cut;
+        let Coordinator { term, renewed, cut, diskless, .. } = self.coordinators[i];
+        let may = may_write(term, newest, self.now - renewed) && !cut && !diskless;
         if !may && !self.fence_ignored() {
             if !matches!(record, Record::Ended { .. }) {
                 self.fenced(i);

@@ -22,7 +22,7 @@ pub(super) enum Fault {
     Join(Rank, Rank),
     /// The coordinator is killed, between any two of its commands.
     KillCoordinator(u64),
-    /// The coordinator's host is cut off from workers and disk, and a queue starts another.
+    /// The coordinator's host is cut off from the disk, and from workers too or not; a queue starts another.
     CutCoordinator,
     /// It is back.
     HealCoordinator,
@@ -99,7 +99,9 @@ impl World {
             }
             Fault::CutCoordinator if !self.spec.respawns => {
                 if let Some(i) = self.reachable() {
-                    self.coordinators[i].cut = true;
+                    let workers_too = self.draws.one_in(2);
+                    self.coordinators[i].cut = workers_too;
+                    self.coordinators[i].diskless = true;
                     let later = self.draws.millis(1_000, 14_000);
                     self.put(later, What::Start);
                 }
@@ -107,7 +109,7 @@ impl World {
             Fault::CutCoordinator => {}
             Fault::HealCoordinator => {
                 for coordinator in &mut self.coordinators {
-                    coordinator.cut = false;
+                    (coordinator.cut, coordinator.diskless) = (false, false);
                 }
             }
             Fault::Leave(rank) => self.leave(rank),
