@@ -93,22 +93,21 @@ impl World {
         let Some(worker) = self.workers.get_mut(&rank).filter(|w| w.alive && w.process == process) else {
             return;
         };
-        if worker.stream.is_none() && worker.joining.is_none() && !worker.frozen && !worker.cut {
-            if let Some(i) = found.filter(|i| self.coordinators[*i].term >= worker.term) {
-                self.count += 1;
-                let stream = self.count;
-                worker.joining = Some(stream);
-                worker.orders.clear();
-                worker.job = None;
-                worker.group = None;
-                let join = Join {
-                    process,
-                    run_id: if worker.held.is_some() { "test".into() } else { String::new() },
-                    held: worker.held,
-                    ..join("1", rank)
-                };
-                self.put(Duration::from_millis(5), What::Event(i, Event::Joining { stream, rank, join }));
-            }
+        let idle = worker.stream.is_none() && worker.joining.is_none() && !worker.frozen && !worker.cut;
+        if let Some(i) = found.filter(|i| idle && self.coordinators[*i].term >= worker.term) {
+            self.count += 1;
+            let stream = self.count;
+            worker.joining = Some(stream);
+            worker.orders.clear();
+            worker.job = None;
+            worker.group = None;
+            let join = Join {
+                process,
+                run_id: if worker.held.is_some() { "test".into() } else { String::new() },
+                held: worker.held,
+                ..join("1", rank)
+            };
+            self.put(Duration::from_millis(5), What::Event(i, Event::Joining { stream, rank, join }));
         }
         let again = self.draws.millis(300, 800);
         self.put(again, What::Seek { rank, process });
@@ -265,12 +264,12 @@ impl World {
                     continue;
                 };
                 self.finish_job(peer);
-                self.do_it(peer, order, (term, epoch), &sources);
+                self.do_it(peer, &order, (term, epoch), &sources);
             }
             return;
         }
         self.finish_job(rank);
-        self.do_it(rank, order, (term, epoch), &BTreeMap::new());
+        self.do_it(rank, &order, (term, epoch), &BTreeMap::new());
     }
 
     fn finish_job(&mut self, rank: Rank) {
@@ -294,12 +293,12 @@ impl World {
     fn do_it(
         &mut self,
         rank: Rank,
-        order: Order,
+        order: &Order,
         stamp: (u64, u64),
         sources: &BTreeMap<Rank, (Option<Held>, u64)>,
     ) {
         let Some(worker) = self.workers.get_mut(&rank) else { return };
-        let report = match &order {
+        let report = match order {
             Order::FormEpoch(_) => {
                 worker.group = Some(stamp.1);
                 Some(Report::Formed(Formed { held: worker.held }))
@@ -317,7 +316,7 @@ impl World {
                 if let Some(held) = &mut worker.held {
                     held.prepared = Some(Prepared { step: update.step, attempt: update.attempt });
                 }
-                obey(&order)
+                obey(order)
             }
             Order::Commit(commit) => {
                 let held = worker.held.unwrap_or_default();
@@ -363,7 +362,7 @@ impl World {
                 let digest = worker.weights.to_string();
                 Some(Report::Restored(Restored { stage, step, digest, part: None }))
             }
-            _ => obey(&order),
+            _ => obey(order),
         };
         if let Some(report) = report {
             self.report(rank, report, stamp);
