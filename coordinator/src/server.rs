@@ -152,6 +152,10 @@ impl Run for Service {
         Ok(Response::new(Box::pin(ReceiverStream::new(outgoing))))
     }
 
+    async fn pause(&self, _: Request<proto::v1::PauseRequest>) -> Result<Response<StatusReply>, Status> {
+        Err(Status::unimplemented("this coordinator cannot pause"))
+    }
+
     async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusReply>, Status> {
         Ok(Response::new(StatusReply { json: self.status.borrow().clone() }))
     }

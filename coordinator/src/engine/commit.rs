@@ -33,9 +33,9 @@ impl Engine {
         stepping.phase = StepPhase::Commit { skip, applied: BTreeMap::new() };
         self.committed_step = record.step;
         self.consecutive_skips = if skip { self.consecutive_skips + 1 } else { 0 };
-        let step = record.step;
+        let (step, attempt) = (record.step, record.attempt);
         out.push(Command::Journal(Record::Step(record)));
-        self.send_world(&Order::Commit(Commit { step, skip }), out);
+        self.send_world(&Order::Commit(Commit { step, skip, attempt }), out);
     }
 
     pub(super) fn on_applied(&mut self, now: Duration, rank: Rank, done: Applied, out: &mut Vec<Command>) {

@@ -41,7 +41,12 @@ impl Engine {
             Report::CollectiveFailed(failed) => {
                 self.suspect(now, rank, Sign::CollectiveFailed(failed.reason), out);
             }
-            Report::Join(_) | Report::Heartbeat(_) | Report::Left(_) | Report::WorkFailed(_) => {}
+            Report::Join(_)
+            | Report::Heartbeat(_)
+            | Report::Left(_)
+            | Report::WorkFailed(_)
+            | Report::Restored(_)
+            | Report::Leaving(_) => {}
         }
     }
 

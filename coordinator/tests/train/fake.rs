@@ -85,6 +85,7 @@ pub(crate) async fn serve(rank: u32, address: &str, faults: Faults) -> Result<()
         host: "here".into(),
         process: std::process::id(),
         device: "cpu".into(),
+        ..Join::default()
     };
     reports.send(say(0, 0, 0, Report::Join(join))).await.map_err(|e| e.to_string())?;
     let mut client = RunClient::connect(format!("http://{address}")).await.map_err(|e| e.to_string())?;
@@ -136,7 +137,7 @@ impl Fake {
     fn obey(&mut self, order: Order) -> Option<Report> {
         Some(match order {
             Order::HostStore(_) => Report::StoreReady(StoreReady { address: "127.0.0.1:1".into() }),
-            Order::FormEpoch(_) => Report::Formed(Formed {}),
+            Order::FormEpoch(_) => Report::Formed(Formed::default()),
             Order::BeginStage(begin) => {
                 self.stage = begin.stage as usize;
                 Report::StageReady(StageReady {

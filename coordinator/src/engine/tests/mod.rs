@@ -59,7 +59,13 @@ pub(super) fn spec(world: u32, stages: Vec<StageSpec>) -> Spec {
 }
 
 pub(super) fn join(version: &str, rank: u32) -> Join {
-    Join { version: version.into(), host: format!("host{rank}"), process: 100 + rank, device: "cpu".into() }
+    Join {
+        version: version.into(),
+        host: format!("host{rank}"),
+        process: 100 + rank,
+        device: "cpu".into(),
+        ..Join::default()
+    }
 }
 
 /// What a faultless worker answers.
@@ -72,7 +78,7 @@ pub(super) fn obey(order: &Order) -> Option<Report> {
     };
     Some(match order {
         Order::HostStore(_) => Report::StoreReady(StoreReady { address: "store:1".into() }),
-        Order::FormEpoch(_) => Report::Formed(Formed {}),
+        Order::FormEpoch(_) => Report::Formed(Formed::default()),
         Order::BeginStage(b) => {
             Report::StageReady(StageReady { stage: b.stage, digest: "start".into(), part: None })
         }
