@@ -1,28 +1,40 @@
-//! The stream with the coordinator: async messages on one side, the tensor thread on the other.
+//! The session with the coordinator: async messages on one side, the tensor thread on the other. A stream may break:
+//! what the tensor thread holds stays, and a new stream is looked for.
 
+mod coordinator;
+mod link;
+mod serve;
+mod stamp;
+#[cfg(test)]
+mod tests;
+
+use std::sync::mpsc::Sender;
 use std::thread;
 use std::time::Duration;
 
-use proto::v1::coordinator_message::Body as Order;
-use proto::v1::run_client::RunClient;
 use proto::v1::worker_message::Body as Report;
-use proto::v1::{CoordinatorMessage, Heartbeat, Join, Left, Welcome, WorkerMessage};
-use tokio::sync::mpsc;
-use tokio_stream::StreamExt as _;
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::Streaming;
-use tonic::transport::Endpoint;
-use tracing::info;
+use proto::v1::{Join, Welcome, WorkerMessage};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::time::Instant;
+use tracing::{info, warn};
 
+pub use coordinator::Coordinator;
+pub use stamp::Stamp;
+
+use crate::bench::Shared;
+use crate::control::Control;
 use crate::failure::Failure;
 use crate::progress::Progress;
-use crate::work::{self, Assignment};
+use crate::work::{Assignment, Task};
+use link::{Link, Search};
+use serve::Ended;
 
-/// How long to look for a coordinator that is not up yet.
+/// How long a new process looks for a coordinator that is not up yet.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(60);
 
-/// How long the last report may take to be read.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+/// How long the tensor thread may take to notice that its stream is gone, before what it holds is told.
+const SETTLING: Duration = Duration::from_secs(2);
 
 /// Who this worker says it is.
 #[derive(Clone, Debug)]
@@ -39,162 +51,152 @@ pub struct Identity {
     pub host: String,
 }
 
-/// Where messages are in the run: what every one of them carries.
-#[derive(Clone, Copy, Debug)]
-pub struct Stamp {
-    rank: u32,
-    incarnation: u64,
-    epoch: u64,
-    term: u64,
-}
+/// The tensor thread's body.
+pub type Work = fn(Assignment);
 
-impl Stamp {
-    /// The epoch that an order belongs to.
-    #[must_use]
-    pub fn epoch(self) -> u64 {
-        self.epoch
-    }
-
-    /// The report under this stamp.
-    #[must_use]
-    pub fn seal(self, body: Report) -> WorkerMessage {
-        let Self { rank, incarnation, epoch, term } = self;
-        WorkerMessage { rank, incarnation, epoch, term, body: Some(body) }
-    }
-}
-
-/// Joins, then carries orders to the tensor thread and its reports back, until told to stop.
+/// Joins, then carries orders to the tensor thread (`work`) and its reports back, until told to stop. When the stream
+/// breaks it joins again, for as long as the recipe's `recovery.coordinator_grace` says.
 ///
 /// # Errors
-/// If the coordinator cannot be reached or goes away (75), refuses this worker (1), or work fails (1).
-pub async fn run(identity: Identity, coordinator: &str, device: tch::Device) -> Result<(), Failure> {
-    let (reports, outgoing) = mpsc::channel::<WorkerMessage>(64);
-    let joining = Stamp { rank: identity.rank, incarnation: 0, epoch: 0, term: 0 };
-    let join = Join {
-        version: proto::VERSION.into(),
-        host: identity.host.clone(),
-        process: std::process::id(),
-        device: identity.device.clone(),
+/// If the coordinator cannot be reached or stays away (75), refuses this worker (1), or work fails (1).
+pub async fn run(
+    identity: Identity,
+    coordinator: &Coordinator,
+    device: tch::Device,
+    work: Work,
+) -> Result<(), Failure> {
+    let mut told_to_end = signal(SignalKind::terminate())
+        .map_err(|e| Failure::other(format!("cannot listen for SIGTERM: {e}")))?;
+    let mut member = Member {
+        identity,
+        device,
+        work,
+        progress: Progress::default(),
+        control: Control::default(),
+        term: 0,
+        streams: 0,
+        joined: None,
+        leaving: None,
     };
-    send(&reports, joining.seal(Report::Join(join))).await?;
-    let mut orders = connect(coordinator, outgoing).await?;
-
-    let first = next(&mut orders).await?;
-    let welcome = match first.body {
-        Some(Order::Welcome(welcome)) => welcome,
-        Some(Order::Refused(refused)) => {
-            return Err(Failure::other(format!(
-                "the coordinator refused rank {}: {}",
-                identity.rank, refused.reason
-            )));
+    loop {
+        let link = tokio::select! {
+            link = member.join(coordinator) => link?,
+            () = ended(&mut told_to_end) => {
+                return Err(Failure::retry("told to end (SIGTERM) while there was no coordinator"));
+            }
+        };
+        match member.serve(link, &mut told_to_end).await? {
+            Ended::Stopped => return Ok(()),
+            Ended::Lost(reason) => {
+                member.control.forget();
+                warn!(reason, "the stream is gone; looking for the coordinator");
+            }
         }
-        other => return Err(Failure::other(format!("expected Welcome or Refused, got {other:?}"))),
-    };
-    let stamp = Stamp { incarnation: welcome.incarnation, epoch: first.epoch, term: first.term, ..joining };
-    info!(rank = identity.rank, incarnation = welcome.incarnation, run = welcome.run_id, "joined");
-    serve(identity, device, &welcome, stamp, orders, reports).await
+    }
 }
 
-async fn serve(
+async fn ended(signal: &mut Signal) {
+    if signal.recv().await.is_none() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// This worker over all its streams.
+struct Member {
     identity: Identity,
     device: tch::Device,
-    welcome: &Welcome,
-    mut stamp: Stamp,
-    mut orders: Streaming<CoordinatorMessage>,
-    reports: mpsc::Sender<WorkerMessage>,
-) -> Result<(), Failure> {
-    let run: settings::Run = serde_json::from_str(&welcome.run_json)
-        .map_err(|e| Failure::other(format!("the coordinator's recipe cannot be read: {e}")))?;
-    let progress = Progress::default();
-    let (to_work, work_orders) = std::sync::mpsc::channel();
-    let assignment =
-        Assignment { threads: identity.threads, identity, device, run, progress: progress.clone() };
-    let work_reports = reports.clone();
-    thread::Builder::new()
-        .name("tensors".into())
-        .spawn(move || work::run(assignment, &work_orders, &work_reports))
-        .map_err(|e| Failure::other(format!("cannot start the tensor thread: {e}")))?;
+    work: Work,
+    progress: Progress,
+    control: Control,
+    /// The highest that it has seen.
+    term: u64,
+    streams: u64,
+    joined: Option<Joined>,
+    /// It was told to end, and does then at the latest.
+    leaving: Option<Instant>,
+}
 
-    let mut beat = tokio::time::interval(Duration::from_millis(u64::from(welcome.heartbeat_ms.max(10))));
-    loop {
-        tokio::select! {
-            _ = beat.tick() => {
-                let (phase, done) = progress.read();
-                let heartbeat = Heartbeat { phase: phase.into(), progress: done };
-                send(&reports, stamp.seal(Report::Heartbeat(heartbeat))).await?;
-            }
-            order = next(&mut orders) => {
-                let order = order?;
-                if order.term < stamp.term {
-                    info!(term = order.term, ours = stamp.term, "dropped an order of an older term");
-                    continue;
-                }
-                (stamp.term, stamp.epoch) = (order.term, order.epoch);
-                match order.body {
-                    Some(Order::Stop(stop)) => {
-                        info!(reason = stop.reason, "stopping");
-                        send(&reports, stamp.seal(Report::Left(Left {}))).await?;
-                        drop(to_work);
-                        drop(reports);
-                        // The coordinator ends the stream once it has read the last report.
-                        let rest = async { while let Some(Ok(_)) = orders.next().await {} };
-                        let _ = tokio::time::timeout(LAST_WORDS, rest).await;
-                        return Ok(());
-                    }
-                    Some(Order::Refused(refused)) => {
-                        return Err(Failure::other(format!("the coordinator refused us: {}", refused.reason)));
-                    }
-                    Some(body) => to_work.send((stamp, body)).map_err(|_| {
-                        Failure::other("the tensor thread has ended; its reason stands above")
-                    })?,
-                    None => return Err(Failure::other("an order without a body: is the coordinator of another version?")),
-                }
-            }
+/// The run that it is in, and its tensor thread.
+struct Joined {
+    run_id: String,
+    run_json: String,
+    grace: Duration,
+    tasks: Sender<Task>,
+    reports: UnboundedReceiver<(Stamp, Report)>,
+}
+
+impl Member {
+    async fn join(&self, coordinator: &Coordinator) -> Result<Link, Failure> {
+        let patience = self.joined.as_ref().map_or(CONNECT_PATIENCE, |joined| joined.grace);
+        let settled = Instant::now() + SETTLING;
+        while self.control.is_running() && Instant::now() < settled {
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
+        let search = Search { coordinator, patience, holds: self.joined.is_some(), term: self.term };
+        search.join(|| self.introduction()).await
+    }
+
+    fn introduction(&self) -> WorkerMessage {
+        let Identity { rank, host, device, .. } = &self.identity;
+        let join = Join {
+            version: proto::VERSION.into(),
+            host: host.clone(),
+            process: std::process::id(),
+            device: device.clone(),
+            run_id: self.joined.as_ref().map(|joined| joined.run_id.clone()).unwrap_or_default(),
+            held: self.control.held(),
+        };
+        Stamp { rank: *rank, term: self.term, ..Stamp::default() }.seal(Report::Join(join))
+    }
+
+    /// Starts the tensor thread, or tells it of what the coordinator says anew.
+    fn take_up(&mut self, welcome: &Welcome) -> Result<(), Failure> {
+        let Welcome { run_id, run_json, .. } = welcome;
+        let run: settings::Run = serde_json::from_str(run_json)
+            .map_err(|e| Failure::other(format!("the coordinator's recipe cannot be read: {e}")))?;
+        let grace = Duration::from_secs(run.recovery.coordinator_grace);
+        if let Some(joined) = &mut self.joined {
+            if joined.run_id != *run_id {
+                info!(run = run_id, before = joined.run_id, "another run: what was held is forgotten");
+                self.control.hold(None);
+                joined.tell(Task::Begin { run: Box::new(run), run_id: run_id.clone() })?;
+            } else if joined.run_json != *run_json {
+                info!("the recipe has changed");
+                joined.tell(Task::Adopt { run: Box::new(run) })?;
+            }
+            (joined.run_id, joined.run_json, joined.grace) = (run_id.clone(), run_json.clone(), grace);
+            return Ok(());
+        }
+        let (tasks, work_tasks) = std::sync::mpsc::channel();
+        let (work_reports, reports) = unbounded_channel();
+        let assignment = Assignment {
+            identity: self.identity.clone(),
+            device: self.device,
+            run,
+            run_id: run_id.clone(),
+            shared: Shared { progress: self.progress.clone(), control: self.control.clone() },
+            tasks: work_tasks,
+            reports: work_reports,
+        };
+        let work = self.work;
+        thread::Builder::new()
+            .name("tensors".into())
+            .spawn(move || work(assignment))
+            .map_err(|e| Failure::other(format!("cannot start the tensor thread: {e}")))?;
+        let (run_id, run_json) = (run_id.clone(), run_json.clone());
+        self.joined = Some(Joined { run_id, run_json, grace, tasks, reports });
+        Ok(())
     }
 }
 
-async fn connect(
-    address: &str,
-    outgoing: mpsc::Receiver<WorkerMessage>,
-) -> Result<Streaming<CoordinatorMessage>, Failure> {
-    let endpoint = Endpoint::from_shared(format!("http://{address}"))
-        .map_err(|e| Failure::input(format!("{address} is not an address: {e}")))?
-        .connect_timeout(Duration::from_secs(5))
-        .tcp_nodelay(true);
-    let patience = tokio::time::Instant::now() + CONNECT_PATIENCE;
-    let channel = loop {
-        match endpoint.connect().await {
-            Ok(channel) => break channel,
-            Err(e) if tokio::time::Instant::now() >= patience => {
-                return Err(Failure::retry(format!(
-                    "no coordinator at {address} for {} s ({e}): start it first, or check the address",
-                    CONNECT_PATIENCE.as_secs()
-                )));
-            }
-            Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
-        }
-    };
-    let mut client = RunClient::new(channel)
-        .max_decoding_message_size(proto::MAX_MESSAGE_BYTES)
-        .max_encoding_message_size(proto::MAX_MESSAGE_BYTES);
-    let stream = client
-        .session(ReceiverStream::new(outgoing))
-        .await
-        .map_err(|e| Failure::retry(format!("{address} did not open a session: {}", e.message())))?;
-    Ok(stream.into_inner())
-}
-
-async fn next(orders: &mut Streaming<CoordinatorMessage>) -> Result<CoordinatorMessage, Failure> {
-    match orders.next().await {
-        Some(Ok(order)) => Ok(order),
-        Some(Err(e)) => Err(Failure::retry(format!("the coordinator is gone: {}", e.message()))),
-        None => Err(Failure::retry("the coordinator closed the session")),
+impl Joined {
+    fn tell(&self, task: Task) -> Result<(), Failure> {
+        self.tasks.send(task).map_err(|_| dead())
     }
 }
 
-async fn send(reports: &mpsc::Sender<WorkerMessage>, message: WorkerMessage) -> Result<(), Failure> {
-    reports.send(message).await.map_err(|_| Failure::retry("the session with the coordinator is closed"))
+fn dead() -> Failure {
+    Failure::other("the tensor thread has ended; its reason stands above")
 }
 
 /// The machine's name.
