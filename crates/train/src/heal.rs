@@ -60,17 +60,18 @@ impl Trainer {
         for piece in &pieces {
             share(&piece.values)?;
         }
-        let mut received = Vec::with_capacity(reference.len());
-        for (name, tensor) in reference {
-            // The reference's tensors may be others' too: they are replaced, never written to.
-            let tensor = tensor.copy();
-            share(&tensor)?;
-            received.push((name, tensor));
-        }
         let [steps, kept_steps] = [given[sizes.len()], given[sizes.len() + 1]].map(i64::cast_unsigned);
         self.sharding_mut().refresh(steps);
         if let Some(kept) = &mut self.reference {
-            kept.take_up(received, kept_steps);
+            kept.take_up([], kept_steps);
+        }
+        for (name, tensor) in reference {
+            // The reference's tensors may be others' too: they are replaced, never written to.
+            let tensor = if group.rank() == source { tensor } else { tensor.empty_like() };
+            share(&tensor)?;
+            if let Some(kept) = &mut self.reference {
+                kept.take_up([(name, tensor)], kept_steps);
+            }
         }
         Ok(())
     }

@@ -85,7 +85,7 @@ impl Reference {
     }
 
     /// Takes up what [`Reference::state`] gave, and the steps committed since its last move.
-    pub(crate) fn take_up(&mut self, state: Vec<(String, Tensor)>, steps: u64) {
+    pub(crate) fn take_up(&mut self, state: impl IntoIterator<Item = (String, Tensor)>, steps: u64) {
         for (name, tensor) in state {
             if let Some(name) = name.strip_prefix(STATE) {
                 self.params.insert(name, tensor);

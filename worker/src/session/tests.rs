@@ -158,6 +158,7 @@ fn work(assignment: Assignment) {
         shared.control.set_running(true);
         let report = match order {
             Order::Commit(commit) => {
+                TOLD.lock().expect("no panic").push((run_id.clone(), commit.step));
                 if commit.step == 100 {
                     while !shared.control.is_aborted(number) {
                         std::thread::sleep(Duration::from_millis(5));
@@ -165,7 +166,6 @@ fn work(assignment: Assignment) {
                 }
                 let prepared = Some(Prepared { step: commit.step + 1, attempt: 1 });
                 shared.control.hold(Some(Held { stage: 0, step: commit.step, prepared }));
-                TOLD.lock().expect("no panic").push((run_id.clone(), commit.step));
                 Some(Report::Applied(Applied { step: commit.step, ..Applied::default() }))
             }
             Order::HostStore(_) => Some(Report::StoreReady(StoreReady { address: "here".into() })),
@@ -207,6 +207,9 @@ async fn a_worker_whose_stream_broke_tells_what_it_holds_and_forgets_old_orders_
     // This one waits for peers; the one behind it is still in the queue when the stream breaks.
     first.commit(1, 100).await;
     first.commit(1, 101).await;
+    while !told("a").contains(&100) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     drop(first);
 
     let mut second = server.session().await;
