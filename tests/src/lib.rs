@@ -3,6 +3,7 @@
 
 pub mod answers;
 pub mod photographs;
+pub mod recovery;
 pub mod running;
 pub mod scene;
 

@@ -177,7 +177,13 @@ fn turned_away(address: &str) -> String {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let mut client = RunClient::connect(format!("http://{address}")).await.unwrap();
-        let join = Join { version: "0.0.1".into(), host: "x".into(), process: 1, device: "cpu".into() };
+        let join = Join {
+            version: "0.0.1".into(),
+            host: "x".into(),
+            process: 1,
+            device: "cpu".into(),
+            ..Join::default()
+        };
         let join = WorkerMessage { body: Some(Report::Join(join)), ..WorkerMessage::default() };
         let reports = futures::stream::iter([join]).chain(futures::stream::pending());
         let mut orders = client.session(reports).await.unwrap().into_inner();

@@ -1,60 +1,131 @@
 //! What stays when something dies: a clear word, everything that was done, and no process.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use tests::running::{Ended, wait_for, workers_of};
+use std::path::Path;
+
+use tests::recovery::{assert_exactly_once, journal, steps, weights};
+use tests::running::{wait_for, workers_of};
 use tests::scene::{NO_EVALUATION, Scene, Start};
 
 fn scene(steps: u32) -> Scene {
     Scene::new(Start::Fresh, &format!("{{ name: explore, kind: prpo, steps: {steps} }}"))
 }
 
-/// A run whose second worker kills itself in step 2, and how it ended.
-fn killed_in(phase: &str) -> (Scene, Ended) {
+/// Faults are for tests: without the flag nothing runs, and nothing is made.
+#[test]
+fn planned_faults_are_refused_unless_they_are_allowed() {
     let scene = scene(4);
-    let faults = format!("faults=[{{rank: 1, step: 2, phase: {phase}, do: kill}}]");
-    let arguments = ["--set", faults.as_str()];
-    let refused = scene.run(&[arguments.as_slice(), &NO_EVALUATION].concat()).with(2);
+    let refused = scene.run(&["--set", "faults=[{rank: 1, step: 2, phase: update, do: kill}]"]).with(2);
     refused.says(&["1 faults", "--allow-faults"]);
     assert!(!scene.run_folder().exists());
-    let arguments = [arguments.as_slice(), &["--allow-faults"], &NO_EVALUATION].concat();
-    let ended = scene.run(&arguments).with(1);
+}
+
+/// A run of four steps in which something happens to the second worker in step 2: it finishes, with the weights of a
+/// run to which nothing happened, bit for bit, and every sample counts once.
+fn survives(phase: &str, action: &str, more: &[&str]) -> Scene {
+    let scene = scene(4);
+    let undisturbed = scene.text("undisturbed");
+    let _ = scene.run(&[["--output", undisturbed.as_str()].as_slice(), &NO_EVALUATION].concat()).with(0);
+    let faults = format!("faults=[{{rank: 1, step: 2, phase: {phase}, do: {action}}}]");
+    let arguments = [["--allow-faults", "--set", faults.as_str()].as_slice(), &NO_EVALUATION, more].concat();
+    let ended = scene.run(&arguments).with(0);
     let left = workers_of(scene.read("address").trim());
     assert!(left.is_empty(), "workers outlived the run: {left:?}");
-    (scene, ended)
-}
-
-fn told_and_kept(phase: &str, committed: i64) {
-    let (scene, ended) = killed_in(phase);
-    let words = [
-        "coordinator: rank 1 on here was lost during ",
-        &format!("{phase} of step 2 "),
-        "signal 9 (SIGKILL)",
-    ];
-    for word in words {
-        assert!(ended.stderr.contains(word), "{word:?} is not in:\n{}", ended.stderr);
-    }
-    assert!(ended.stderr.contains(&format!("everything up to step {committed} is in ")), "{}", ended.stderr);
-    assert_eq!(scene.lines("metrics.jsonl").len() as i64, committed);
-    let journal = rusqlite::Connection::open(scene.run_folder().join("journal.sqlite")).unwrap();
-    let steps = journal.query_row("SELECT count(*) FROM steps", [], |row| row.get::<_, i64>(0)).unwrap();
-    assert_eq!(steps, committed);
+    let run = scene.run_folder();
+    assert!(run.join("logs/fault-0.struck").exists(), "the fault did not strike:\n{}", ended.stderr);
+    assert!(journal::<i64>(&run, "SELECT count(*) FROM epochs") >= 2, "no second epoch:\n{}", ended.stderr);
+    assert_exactly_once(&run);
+    assert_eq!(steps(&run).len(), 4);
+    assert_eq!(weights(&run), weights(Path::new(&undisturbed)), "other weights than without the fault");
     assert!(scene.read("report.html").ends_with("</html>\n"));
+    scene
+}
+
+/// How often a try at a step was dropped, and the reason of the last.
+fn discards(scene: &Scene) -> (i64, String) {
+    let run = scene.run_folder();
+    let reason = "SELECT coalesce((SELECT reason FROM discards ORDER BY id DESC LIMIT 1), '')";
+    (journal(&run, "SELECT count(*) FROM discards WHERE step = 2"), journal(&run, reason))
 }
 
 #[test]
-fn a_worker_killed_while_it_draws_responses_is_named_and_the_step_before_stays() {
-    told_and_kept("rollout", 1);
+fn a_worker_killed_while_it_draws_responses_is_replaced_and_nothing_is_lost() {
+    let (count, reason) = discards(&survives("rollout", "kill", &[]));
+    assert_eq!(count, 1);
+    assert!(reason.contains("rank 1 on here was lost during rollout of step 2"), "{reason}");
+    assert!(reason.contains("signal 9 (SIGKILL)"), "{reason}");
 }
 
 #[test]
-fn a_worker_killed_before_gradients_are_reduced_is_named_and_the_step_before_stays() {
-    told_and_kept("update", 1);
+fn a_worker_killed_before_its_update_is_replaced_and_nothing_is_lost() {
+    assert_eq!(discards(&survives("update", "kill", &[])).0, 1);
 }
 
-/// Its gradients were ready everywhere and the journal had the step: it counts.
 #[test]
-fn a_worker_killed_before_it_applies_a_step_is_named_and_the_step_is_recorded() {
-    told_and_kept("commit", 2);
+fn a_worker_killed_after_its_backward_pass_is_replaced_and_nothing_is_lost() {
+    assert_eq!(discards(&survives("backward", "kill", &[])).0, 1);
+}
+
+#[test]
+fn a_worker_killed_while_gradients_are_summed_is_replaced_and_nothing_is_lost() {
+    assert_eq!(discards(&survives("all_reduce", "kill", &[])).0, 1);
+}
+
+/// Whether the step was committed by then is a matter of milliseconds; either way it counts once.
+#[test]
+fn a_worker_killed_when_its_gradients_are_ready_is_replaced_and_nothing_is_lost() {
+    let _ = survives("prepared", "kill", &[]);
+}
+
+/// Gradients were ready everywhere and the journal had the step: it is not done again.
+#[test]
+fn a_worker_killed_before_it_applies_a_step_takes_it_over_from_the_other() {
+    assert_eq!(discards(&survives("commit", "kill", &[])).0, 0);
+}
+
+/// The first rank writes it.
+#[test]
+fn a_worker_killed_while_it_writes_a_checkpoint_leaves_no_half_of_one() {
+    let scene = scene(4);
+    let fault = "faults=[{rank: 0, step: 2, phase: checkpoint, do: kill}]";
+    let set = ["--allow-faults", "--set", fault, "--set", "checkpoint.every=2"];
+    let _ = scene.run(&[set.as_slice(), &NO_EVALUATION].concat()).with(0);
+    let run = scene.run_folder();
+    assert!(run.join("logs/fault-0.struck").exists());
+    assert_exactly_once(&run);
+    for entry in std::fs::read_dir(run.join("checkpoints")).unwrap() {
+        let path = entry.unwrap().path();
+        checkpoint::verify(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    }
+}
+
+#[test]
+fn a_worker_killed_while_the_world_forms_is_replaced() {
+    let scene = scene(2);
+    let fault = "faults=[{rank: 1, step: 1, phase: forming, do: kill}]";
+    let _ = scene.run(&[["--allow-faults", "--set", fault].as_slice(), &NO_EVALUATION].concat()).with(0);
+    assert!(scene.run_folder().join("logs/fault-0.struck").exists());
+    assert_exactly_once(&scene.run_folder());
+}
+
+#[test]
+fn a_worker_that_ends_by_itself_is_replaced_and_nothing_is_lost() {
+    let (_, reason) = discards(&survives("update", "exit", &[]));
+    assert!(reason.contains("exit code 3"), "{reason}");
+}
+
+/// No heartbeat comes; the process still exists.
+#[test]
+fn a_worker_that_is_stopped_is_replaced_when_its_lease_is_over() {
+    let (_, reason) = discards(&survives("all_reduce", "stop", &["--set", "recovery.lease=2"]));
+    assert!(reason.contains("was silent for"), "{reason}");
+}
+
+/// Heartbeats come; nothing advances.
+#[test]
+fn a_worker_whose_work_hangs_is_replaced_when_its_progress_is_overdue() {
+    let (_, reason) = discards(&survives("rollout", "hang", &["--set", "recovery.progress=5"]));
+    assert!(reason.contains("made no progress for"), "{reason}");
 }
 
 #[test]

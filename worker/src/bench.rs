@@ -5,15 +5,19 @@ use std::time::Duration;
 
 use checkpoint::weights::WeightFiles;
 use model::{Config, Params, Processor, Qwen};
-use proto::v1::{BeginStage, FormEpoch, StageReady, TrainItem};
-use settings::{Dtype, Sharding, Stage};
+use proto::v1::{BeginStage, FormEpoch, Held, StageReady, TrainItem};
+use settings::{Dtype, Phase, Sharding, Stage};
 use tch::{Device, Kind};
 use train::{Counts, Error, Item, Place, Prepared, Seat, Trainer};
 
 use crate::adapters;
+use crate::applied::AppliedLog;
+use crate::control::Control;
+use crate::faults::{Faults, Striking};
 use crate::heap;
 use crate::inputs::Inputs;
 use crate::progress::Progress;
+use crate::session::Stamp;
 use crate::world::World;
 
 /// Why an order could not be carried out.
@@ -52,16 +56,63 @@ pub struct Bench {
     pub world: World,
     /// What the heartbeats tell.
     pub progress: Progress,
-    stage: Option<Stage>,
+    /// What is held, and which orders still count.
+    pub control: Control,
+    /// What is to go wrong here.
+    pub faults: Faults,
+    /// What this worker has applied.
+    pub applied: AppliedLog,
+    /// The order that is carried out, and where in the run it belongs.
+    pub now: (u64, Stamp),
+    /// Ids of the prepared step's samples, of this rank's share.
+    pub share: Vec<String>,
+    pub(crate) stage: Option<Stage>,
     source: PathBuf,
-    model: Option<(Inputs, Trainer)>,
+    pub(crate) model: Option<(Inputs, Trainer)>,
+}
+
+/// What a bench shares with the session.
+#[derive(Clone, Debug)]
+pub struct Shared {
+    /// What the heartbeats tell.
+    pub progress: Progress,
+    /// What is held, and which orders still count.
+    pub control: Control,
 }
 
 impl Bench {
     /// A worker that has joined `run` and knows nothing else yet.
     #[must_use]
-    pub fn new(run: settings::Run, device: Device, world: World, progress: Progress) -> Self {
-        Self { source: run.model.path.clone(), run, device, world, progress, stage: None, model: None }
+    pub fn new(
+        run: settings::Run,
+        run_id: &str,
+        rank: u32,
+        device: Device,
+        world: World,
+        shared: Shared,
+    ) -> Self {
+        let Shared { progress, control } = shared;
+        control.hold(None);
+        Self {
+            source: run.model.path.clone(),
+            faults: Faults::of(&run, run_id, rank),
+            applied: AppliedLog::of(&run.run.output, rank),
+            run,
+            device,
+            world,
+            progress,
+            control,
+            now: (0, Stamp::default()),
+            share: Vec::new(),
+            stage: None,
+            model: None,
+        }
+    }
+
+    /// The recipe as a restarted coordinator has it; what is held stays.
+    pub fn adopt(&mut self, run: settings::Run) {
+        self.faults = self.faults.of_recipe(&run);
+        self.run = run;
     }
 
     /// Joins an epoch's group, with groups within and across nodes where a stage is sharded by them.
@@ -70,7 +121,52 @@ impl Bench {
     /// If the store cannot be reached or a peer does not come in time.
     pub fn form(&mut self, epoch: u64, order: &FormEpoch) -> Result<(), Stopped> {
         let by_node = self.run.stages.iter().any(|stage| stage.parallel.sharding == Sharding::Hybrid);
-        self.world.form(epoch, order, by_node).map_err(Stopped::Collective)
+        self.world.form(self.now.0, epoch, order, by_node).map_err(Stopped::Collective)
+    }
+
+    /// Whether the order that is carried out has been aborted; for code that has lent out the rest of this.
+    pub fn halted(&self) -> impl Fn() -> bool + use<> {
+        let (control, number) = (self.control.clone(), self.now.0);
+        move || control.is_aborted(number)
+    }
+
+    /// The newest step that is applied here.
+    #[must_use]
+    pub fn step(&self) -> u64 {
+        self.control.held().map_or(0, |held| held.step)
+    }
+
+    /// The prepared step is of no use any more.
+    pub fn forget_prepared(&mut self) {
+        if let Some((_, trainer)) = &mut self.model {
+            trainer.discard();
+        }
+        self.share.clear();
+        self.control.hold(self.control.held().map(|held| Held { prepared: None, ..held }));
+    }
+
+    /// A stage of the recipe.
+    ///
+    /// # Errors
+    /// If it has none of this number.
+    pub(crate) fn recipe_stage(&self, number: u32) -> Result<Stage, Stopped> {
+        self.run.stages.get(number as usize).cloned().ok_or_else(|| {
+            Stopped::work(format!("stage {number} was ordered, the recipe has {}", self.run.stages.len()))
+        })
+    }
+
+    /// Begins `stage` from the recipe's model with a fresh optimizer. Free of collectives.
+    ///
+    /// # Errors
+    /// If the model cannot be read or does not fit its own configuration.
+    pub(crate) fn begin_afresh(&mut self, stage: Stage) -> Result<(), Stopped> {
+        // Two models at once may not fit.
+        self.model = None;
+        self.source = self.run.model.path.clone();
+        self.model = Some(self.load(&stage)?);
+        self.stage = Some(stage);
+        heap::settle();
+        Ok(())
     }
 
     /// Loads weights where the order names some, and begins the stage with a fresh optimizer.
@@ -78,17 +174,16 @@ impl Bench {
     /// # Errors
     /// If the checkpoint cannot be read or does not fit its own configuration.
     pub fn begin_stage(&mut self, order: &BeginStage) -> Result<StageReady, Stopped> {
-        let stage = self.run.stages.get(order.stage as usize).cloned().ok_or_else(|| {
-            Stopped::work(format!(
-                "stage {} was ordered, the recipe has {}",
-                order.stage,
-                self.run.stages.len()
-            ))
-        })?;
+        let stage = self.recipe_stage(order.stage)?;
+        // Weights are named where a run begins: what was held of it before is void.
+        let step = if order.weights.is_empty() { self.step() } else { 0 };
+        self.forget_prepared();
+        // A stage that fails to begin leaves nothing that could be gone on with.
+        self.control.hold(None);
         match &mut self.model {
             Some((inputs, trainer)) if order.weights.is_empty() => {
                 inputs.begin_stage(&stage.data);
-                let group = self.world.group().map_err(Stopped::Work)?;
+                let group = self.world.group().map_err(Stopped::Collective)?;
                 trainer.begin_stage(&stage, None, group)?;
             }
             _ => {
@@ -100,6 +195,7 @@ impl Bench {
         }
         self.stage = Some(stage);
         heap::settle();
+        self.control.hold(Some(Held { stage: order.stage, step, prepared: None }));
         let trainer = self.trainer()?;
         Ok(StageReady { stage: order.stage, digest: trainer.digest(), part: Some(part(trainer)) })
     }
@@ -123,7 +219,7 @@ impl Bench {
                 model.kind
             );
         }
-        let seat = Seat::in_group(self.world.group().map_err(Stopped::Work)?);
+        let seat = Seat::in_group(self.world.group().map_err(Stopped::Collective)?);
         let seed = self.run.run.seed;
         let trainer = Trainer::seeded(seed, seat, model, weights, stage, 0, self.deadline())?;
         Ok((Inputs::new(processor, &stage.data), trainer))
@@ -196,7 +292,7 @@ impl Bench {
     /// # Errors
     /// If a collective fails.
     pub fn gather(&mut self) -> Result<(), Stopped> {
-        let group = self.world.group().map_err(Stopped::Work)?;
+        let group = self.world.group().map_err(Stopped::Collective)?;
         let (_, trainer) = self.model.as_mut().ok_or_else(no_stage)?;
         Ok(trainer.gather(group)?)
     }
@@ -214,7 +310,7 @@ impl Bench {
     /// If a file cannot be written, or a collective fails.
     pub fn export(&mut self, folder: &Path) -> Result<checkpoint::Files, Stopped> {
         let dtype = self.dtype();
-        let group = self.world.group().map_err(Stopped::Work)?;
+        let group = self.world.group().map_err(Stopped::Collective)?;
         let (_, trainer) = self.model.as_mut().ok_or_else(no_stage)?;
         Ok(trainer.export(&self.source, folder, dtype, group)?)
     }
@@ -223,12 +319,25 @@ impl Bench {
     ///
     /// # Errors
     /// If an item does not fit, or a collective fails.
-    pub fn prepare(&mut self, items: &[Item], counts: Counts, lr: f64) -> Result<Prepared, Stopped> {
+    pub fn prepare(
+        &mut self,
+        step: u64,
+        items: &[Item],
+        counts: Counts,
+        lr: f64,
+    ) -> Result<Prepared, Stopped> {
         self.progress.enter("updating");
         let progress = self.progress.clone();
-        let group = self.world.group().map_err(Stopped::Work)?;
+        let faults = self.faults.clone();
+        let group = self.world.group().map_err(Stopped::Collective)?;
+        let striking = Striking::new(group, faults.clone(), step);
+        let group = if faults.planned(step, Phase::AllReduce) { &striking } else { group };
         let (_, trainer) = self.model.as_mut().ok_or_else(no_stage)?;
-        Ok(trainer.prepare(items, counts, lr, group, &mut || progress.advance())?)
+        let mut advance = || {
+            progress.advance();
+            faults.strike(step, Phase::Backward);
+        };
+        Ok(trainer.prepare(items, counts, lr, group, &mut advance)?)
     }
 }
 

@@ -56,6 +56,7 @@ pub fn draw(
     let responses = sampling.responses;
     let sampling = parameters(sampling)?;
     let progress = bench.progress.clone();
+    let halted = bench.halted();
     let (inputs, trainer) = bench.tools()?;
     let inputs: &Inputs = inputs;
     let read = |sample: Sample| {
@@ -78,6 +79,11 @@ pub fn draw(
                 model::Rollout::new(model, params, &requests, &sampling, &processor.special, key, limits);
             while rollout.step() {
                 progress.advance();
+                if halted() {
+                    return Err(Stopped::Collective(
+                        "the epoch was aborted while responses were drawn".into(),
+                    ));
+                }
             }
             let mut drawn = rollout.finish().into_iter();
             for (sample_id, ready) in wave {

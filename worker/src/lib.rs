@@ -4,16 +4,22 @@
 
 pub mod adapters;
 pub mod ahead;
+pub mod applied;
 pub mod bench;
 pub mod commands;
+pub mod control;
 pub mod device;
 pub mod draw;
 pub mod failure;
+pub mod faults;
 pub mod frames;
 pub mod heap;
 pub mod inputs;
 pub mod pictures;
 pub mod progress;
+#[cfg(test)]
+mod recovery_tests;
+pub mod restore;
 pub mod session;
 pub mod step;
 pub mod turn;

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Two clocks' worth of facts: the phase, and a count that grows while work advances.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Progress {
     done: Arc<AtomicU64>,
     phase: Arc<Mutex<&'static str>>,

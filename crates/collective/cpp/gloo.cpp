@@ -35,7 +35,7 @@ class Mesh final : public c10d::ProcessGroupGloo {
 // Binds to `interface` where it is not null, else to `host`.
 extern "C" int32_t collective_gloo_form(
     Store* store, const char* prefix, int32_t rank, int32_t world, const char* host, const char* interface,
-    int64_t timeout_ms, Group** out, char** message) {
+    int64_t timeout_ms, const bool* aborted, Group** out, char** message) {
   return guarded(message, [&] {
     const auto timeout = std::chrono::milliseconds(timeout_ms);
     auto options = c10d::ProcessGroupGloo::Options::create(timeout);
@@ -43,6 +43,8 @@ extern "C" int32_t collective_gloo_form(
         interface != nullptr ? c10d::ProcessGroupGloo::createDeviceForInterface(interface)
                              : c10d::ProcessGroupGloo::createDeviceForHostname(host));
     auto meeting = rendezvous(*store, prefix, timeout);
+    // Gloo cannot be interrupted while it connects: it begins when all are there.
+    meet(*meeting, rank, world, timeout, aborted);
     const auto before = open_sockets();
     auto mesh = c10::make_intrusive<Mesh>(meeting, rank, world, options);
     auto sockets = std::make_shared<Sockets>(before, mesh->local_addresses());

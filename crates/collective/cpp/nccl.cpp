@@ -26,14 +26,16 @@ class Communicators final : public Line {
 }  // namespace
 
 extern "C" int32_t collective_nccl_form(
-    Store* store, const char* prefix, int32_t rank, int32_t world, int32_t device, int64_t timeout_ms, Group** out,
-    char** message) {
+    Store* store, const char* prefix, int32_t rank, int32_t world, int32_t device, int64_t timeout_ms, const bool* aborted,
+    Group** out, char** message) {
   return guarded(message, [&] {
     const auto timeout = std::chrono::milliseconds(timeout_ms);
     auto options = c10d::ProcessGroupNCCL::Options::create();
     options->timeout = kOperationLimit;
-    c10::intrusive_ptr<c10d::Backend> backend = c10::make_intrusive<c10d::ProcessGroupNCCL>(
-        rendezvous(*store, prefix, timeout), rank, world, options);
+    auto meeting = rendezvous(*store, prefix, timeout);
+    meet(*meeting, rank, world, timeout, aborted);
+    c10::intrusive_ptr<c10d::Backend> backend =
+        c10::make_intrusive<c10d::ProcessGroupNCCL>(std::move(meeting), rank, world, options);
     const at::Device gpu(at::kCUDA, static_cast<c10::DeviceIndex>(device));
     backend->setBoundDeviceId(gpu);
     // The communicator forms now, within the deadline, and not with the first operation.

@@ -57,4 +57,9 @@ int32_t guarded(char** message, Body&& body) noexcept {
 c10::intrusive_ptr<c10d::Store> rendezvous(
     const Store& store, const char* prefix, std::chrono::milliseconds timeout);
 
+// Says on the store that this rank has come, and waits at most `timeout` until all `world` have. Another thread may
+// set `aborted`, which ends it within milliseconds, as does the store's end.
+void meet(
+    c10d::Store& store, int32_t rank, int32_t world, std::chrono::milliseconds timeout, const bool* aborted);
+
 }  // namespace collective

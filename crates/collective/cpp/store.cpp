@@ -1,5 +1,7 @@
 #include "shim.hpp"
 
+#include <thread>
+
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
 
@@ -10,6 +12,19 @@ c10::intrusive_ptr<c10d::Store> rendezvous(
   auto connection = store.store->clone();
   connection->setTimeout(timeout);
   return c10::make_intrusive<c10d::PrefixStore>(prefix, std::move(connection));
+}
+
+void meet(
+    c10d::Store& store, int32_t rank, int32_t world, std::chrono::milliseconds timeout, const bool* aborted) {
+  std::vector<std::string> all;
+  for (int32_t other = 0; other < world; ++other) all.push_back("here/" + std::to_string(other));
+  store.set(all[rank], std::string("1"));
+  const auto end = std::chrono::steady_clock::now() + timeout;
+  while (!store.check(all)) {
+    if (__atomic_load_n(aborted, __ATOMIC_ACQUIRE)) C10_THROW_ERROR(DistStoreError, "the meeting was aborted");
+    if (std::chrono::steady_clock::now() >= end) C10_THROW_ERROR(DistStoreError, "the meeting timed out");
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
 }
 
 }  // namespace collective

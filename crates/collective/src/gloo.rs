@@ -6,7 +6,9 @@ use tch::{Device, Tensor};
 
 use crate::native::{NativeGroup, Scatter};
 use crate::shim::{GroupHandle, Typed as _};
-use crate::{Aborter, Error, Group, LocalGroup, Nodes, Operation, ReduceOp, Result, Sent, Store, Work};
+use crate::{
+    Aborter, Error, Group, LocalGroup, Nodes, Operation, Patience, ReduceOp, Result, Sent, Store, Work,
+};
 
 /// Where a rank's connections bind: nowhere else on this host.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,14 +30,21 @@ enum Ranks {
     Many(NativeGroup),
 }
 
+/// A group that no operation has used yet.
+struct Unused(GroupHandle);
+
+// SAFETY: c10d binds a group to no thread; what keeps one on its thread are the tensors of its queue, and before the
+// first operation there are none: the barrier that ends the forming has none and is over.
+unsafe impl Send for Unused {}
+
 impl GlooGroup {
-    /// Meets the other ranks of `epoch` on the store and connects to each, waiting at most `timeout`.
+    /// Meets the other ranks of `epoch` on the store and connects to each, as long as `patience` lasts.
     ///
     /// An epoch's number serves one attempt: after a failed forming, take the next.
     ///
     /// # Errors
-    /// `Timeout` where a rank does not come, `PeerLost` where the store or a peer goes away meanwhile,
-    /// `Mismatch` where `rank` is not below `world`, `Unsupported` or `Internal` where `bind` is no address or
+    /// `Timeout` where a rank does not come, `PeerLost` where the store or a peer goes away meanwhile, `Closed` where
+    /// the patience was aborted, `Mismatch` where `rank` is not below `world`, `Unsupported` or `Internal` where `bind` is no address or
     /// interface of this host.
     pub fn form(
         store: &Store,
@@ -43,9 +52,9 @@ impl GlooGroup {
         rank: usize,
         world: usize,
         bind: &Bind,
-        timeout: Duration,
+        patience: impl Into<Patience>,
     ) -> Result<Self> {
-        Self::form_at(store, &format!("epoch/{epoch}"), rank, world, bind, timeout)
+        Self::form_at(store, &format!("epoch/{epoch}"), rank, world, bind, &patience.into())
     }
 
     /// [`GlooGroup::form`] with groups within and across nodes, on the same store; `nodes` names every rank's node.
@@ -58,10 +67,11 @@ impl GlooGroup {
         rank: usize,
         nodes: &[u32],
         bind: &Bind,
-        timeout: Duration,
+        patience: impl Into<Patience>,
     ) -> Result<Nodes<Self>> {
+        let patience = patience.into();
         Nodes::form(rank, nodes, |part, rank, world| {
-            Self::form_at(store, &format!("epoch/{epoch}{part}"), rank, world, bind, timeout)
+            Self::form_at(store, &format!("epoch/{epoch}{part}"), rank, world, bind, &patience)
         })
     }
 
@@ -71,15 +81,19 @@ impl GlooGroup {
         rank: usize,
         world: usize,
         bind: &Bind,
-        timeout: Duration,
+        patience: &Patience,
     ) -> Result<Self> {
-        let (small_rank, small_world) = place(rank, world)?;
+        let ranks = place(rank, world)?;
         if world == 1 {
             return Ok(Self(Ranks::One(LocalGroup::alone())));
         }
-        let start = Instant::now();
-        let group = GroupHandle::form_gloo(store.handle(), prefix, (small_rank, small_world), bind, timeout)
-            .typed(|| Error::Timeout { operation: Operation::Form, waited: start.elapsed() })?;
+        let (store, prefix, bind) = (store.handle(), prefix.to_owned(), bind.clone());
+        let Unused(group) = patience.apart(Operation::Form, move |patience| {
+            let start = Instant::now();
+            GroupHandle::form_gloo(&store, &prefix, ranks, &bind, patience)
+                .typed(|| Error::Timeout { operation: Operation::Form, waited: start.elapsed() })
+                .map(Unused)
+        })?;
         Ok(Self(Ranks::Many(NativeGroup::new(group, rank, world, Device::Cpu, Scatter::AllToAll))))
     }
 

@@ -6,8 +6,8 @@
 //! [`Work::wait`] has a deadline. [`Nodes`] puts a world together with its parts on nodes. What ends a group early is typed: [`Error`].
 //!
 //! A group lives for one epoch. When an operation fails, the group is of no more use: shut it down and form
-//! the next epoch's group on the same [`Store`]. The tensor thread owns the group; any thread may stop a wait
-//! through the group's [`Aborter`].
+//! the next epoch's group on the same [`Store`], or on another. The tensor thread owns the group; any thread may stop
+//! a wait through the group's [`Aborter`], and the forming of one through its [`Patience`].
 //!
 //! ```
 //! use std::{thread, time::Duration};
@@ -36,6 +36,7 @@ mod native;
 #[cfg(feature = "nccl")]
 mod nccl;
 mod nodes;
+mod patience;
 mod reduce;
 mod sent;
 mod shim;
@@ -50,6 +51,7 @@ pub use local::LocalGroup;
 #[cfg(feature = "nccl")]
 pub use nccl::NcclGroup;
 pub use nodes::{Nodes, Parts};
+pub use patience::Patience;
 pub use sent::Sent;
 pub use store::Store;
 pub use work::Work;

@@ -7,7 +7,7 @@ use tch::{Device, Tensor};
 use crate::gloo::place;
 use crate::native::{NativeGroup, Scatter};
 use crate::shim::{GroupHandle, Typed as _};
-use crate::{Aborter, Error, Group, Nodes, Operation, ReduceOp, Result, Sent, Store, Work};
+use crate::{Aborter, Error, Group, Nodes, Operation, Patience, ReduceOp, Result, Sent, Store, Work};
 
 /// A group over libtorch's NCCL. Waits block the thread until the GPU is through with the operation.
 ///
@@ -26,9 +26,9 @@ impl NcclGroup {
         rank: usize,
         world: usize,
         device: usize,
-        timeout: Duration,
+        patience: impl Into<Patience>,
     ) -> Result<Self> {
-        Self::form_at(store, &format!("epoch/{epoch}/nccl"), rank, world, device, timeout)
+        Self::form_at(store, &format!("epoch/{epoch}/nccl"), rank, world, device, &patience.into())
     }
 
     /// [`NcclGroup::form`] with groups within and across nodes; `nodes` names every rank's node.
@@ -41,10 +41,11 @@ impl NcclGroup {
         rank: usize,
         nodes: &[u32],
         device: usize,
-        timeout: Duration,
+        patience: impl Into<Patience>,
     ) -> Result<Nodes<Self>> {
+        let patience = patience.into();
         Nodes::form(rank, nodes, |part, rank, world| {
-            Self::form_at(store, &format!("epoch/{epoch}/nccl{part}"), rank, world, device, timeout)
+            Self::form_at(store, &format!("epoch/{epoch}/nccl{part}"), rank, world, device, &patience)
         })
     }
 
@@ -54,14 +55,17 @@ impl NcclGroup {
         rank: usize,
         world: usize,
         device: usize,
-        timeout: Duration,
+        patience: &Patience,
     ) -> Result<Self> {
         let ranks = place(rank, world)?;
         let number = i32::try_from(device)
             .map_err(|_| Error::Unsupported { what: format!("there is no GPU of number {device}") })?;
         let start = Instant::now();
-        let group = GroupHandle::form_nccl(store.handle(), prefix, ranks, number, timeout)
-            .typed(|| Error::Timeout { operation: Operation::Form, waited: start.elapsed() })?;
+        let group = GroupHandle::form_nccl(&store.handle(), prefix, ranks, number, patience);
+        if patience.is_aborted() {
+            return Err(Error::Closed);
+        }
+        let group = group.typed(|| Error::Timeout { operation: Operation::Form, waited: start.elapsed() })?;
         Ok(Self(NativeGroup::new(group, rank, world, Device::Cuda(device), Scatter::Own)))
     }
 }

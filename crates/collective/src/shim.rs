@@ -9,7 +9,7 @@ use std::time::Duration;
 use tch::Tensor;
 use torch_sys::C_tensor;
 
-use crate::{Error, ReduceOp, Result};
+use crate::{Error, Patience, ReduceOp, Result};
 
 macro_rules! opaque {
     ($($name:ident),*) => { $(
@@ -46,6 +46,7 @@ unsafe extern "C" {
         host: *const c_char,
         interface: *const c_char,
         timeout_ms: i64,
+        aborted: *const bool,
         out: *mut *mut RawGroup,
         message: *mut *mut c_char,
     ) -> i32;
@@ -57,6 +58,7 @@ unsafe extern "C" {
         world: i32,
         device: i32,
         timeout_ms: i64,
+        aborted: *const bool,
         out: *mut *mut RawGroup,
         message: *mut *mut c_char,
     ) -> i32;
@@ -236,7 +238,7 @@ impl GroupHandle {
         prefix: &str,
         (rank, world): (i32, i32),
         bind: &crate::Bind,
-        timeout: Duration,
+        patience: &Patience,
     ) -> std::result::Result<Self, Failure> {
         let prefix = text(prefix)?;
         let (host, interface) = match bind {
@@ -246,8 +248,8 @@ impl GroupHandle {
         let pointer = |value: &Option<CString>| value.as_ref().map_or(ptr::null(), |value| value.as_ptr());
         let mut out = ptr::null_mut();
         call(|message| {
-            // SAFETY: the store, the strings and the out-pointers live through the call; one of host and
-            // interface is not null.
+            // SAFETY: the store, the strings, the flag (read atomically) and the out-pointers live through the call;
+            // one of host and interface is not null.
             unsafe {
                 collective_gloo_form(
                     store.0.as_ptr(),
@@ -256,7 +258,8 @@ impl GroupHandle {
                     world,
                     pointer(&host),
                     pointer(&interface),
-                    milliseconds(timeout),
+                    milliseconds(patience.timeout()),
+                    patience.flag(),
                     &mut out,
                     message,
                 )
@@ -271,12 +274,12 @@ impl GroupHandle {
         prefix: &str,
         (rank, world): (i32, i32),
         device: i32,
-        timeout: Duration,
+        patience: &Patience,
     ) -> std::result::Result<Self, Failure> {
         let prefix = text(prefix)?;
         let mut out = ptr::null_mut();
         call(|message| {
-            // SAFETY: the store, the string and the out-pointers live through the call.
+            // SAFETY: the store, the string, the flag (read atomically) and the out-pointers live through the call.
             unsafe {
                 collective_nccl_form(
                     store.0.as_ptr(),
@@ -284,7 +287,8 @@ impl GroupHandle {
                     rank,
                     world,
                     device,
-                    milliseconds(timeout),
+                    milliseconds(patience.timeout()),
+                    patience.flag(),
                     &mut out,
                     message,
                 )

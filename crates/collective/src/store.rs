@@ -2,10 +2,11 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::shim::{StoreHandle, Typed as _};
-use crate::{Error, Operation, Result};
+use crate::{Error, Operation, Patience, Result};
 
 /// How long the host's own client may take to reach the server in the same process.
 const HOSTING: Duration = Duration::from_secs(10);
@@ -15,7 +16,7 @@ const HOSTING: Duration = Duration::from_secs(10);
 /// Groups of later epochs form on the same store.
 #[derive(Debug)]
 pub struct Store {
-    handle: StoreHandle,
+    handle: Arc<StoreHandle>,
     address: SocketAddr,
 }
 
@@ -36,18 +37,20 @@ impl Store {
         let start = Instant::now();
         let handle = StoreHandle::host(OwnedFd::from(listener), address, HOSTING)
             .typed(|| Error::Timeout { operation: Operation::Connect, waited: start.elapsed() })?;
-        Ok((Self { handle, address }, address))
+        Ok((Self { handle: Arc::new(handle), address }, address))
     }
 
-    /// Connects to the store at `address`, trying for `timeout` (whole seconds, at least one).
+    /// Connects to the store at `address`, trying as long as `patience` says (whole seconds, at least one).
     ///
     /// # Errors
-    /// `Timeout` where nothing answers, `PeerLost` where the connection breaks.
-    pub fn connect(address: SocketAddr, timeout: Duration) -> Result<Self> {
-        let start = Instant::now();
-        let handle = StoreHandle::connect(address, timeout.max(Duration::from_secs(1)))
-            .typed(|| Error::Timeout { operation: Operation::Connect, waited: start.elapsed() })?;
-        Ok(Self { handle, address })
+    /// `Timeout` where nothing answers, `PeerLost` where the connection breaks, `Closed` after an abort.
+    pub fn connect(address: SocketAddr, patience: impl Into<Patience>) -> Result<Self> {
+        let handle = patience.into().apart(Operation::Connect, move |patience| {
+            let start = Instant::now();
+            StoreHandle::connect(address, patience.timeout().max(Duration::from_secs(1)))
+                .typed(|| Error::Timeout { operation: Operation::Connect, waited: start.elapsed() })
+        })?;
+        Ok(Self { handle: Arc::new(handle), address })
     }
 
     /// Where the store listens.
@@ -56,7 +59,8 @@ impl Store {
         self.address
     }
 
-    pub(crate) fn handle(&self) -> &StoreHandle {
-        &self.handle
+    /// The connection itself, which a forming that was left behind may still use.
+    pub(crate) fn handle(&self) -> Arc<StoreHandle> {
+        Arc::clone(&self.handle)
     }
 }

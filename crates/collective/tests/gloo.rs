@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use collective::{Bind, Error, GlooGroup, Group, Operation, ReduceOp, Store};
+use collective::{Bind, Error, GlooGroup, Group, Operation, Patience, ReduceOp, Store};
 use common::{AMPLE, check_all_operations, check_overlap};
 use tch::{Device, Kind, Tensor};
 
@@ -68,6 +68,69 @@ fn an_absent_rank_is_a_timeout_of_the_forming() {
     let error = GlooGroup::form(&store, 1, 0, 2, &bind(), SHORT).err().unwrap();
     assert!(matches!(error, Error::Timeout { operation: Operation::Form, .. }), "{error}");
     assert!(start.elapsed() < SHORT * 10, "{:?}", start.elapsed());
+}
+
+/// Well under a second, on a busy machine.
+const FAST: Duration = Duration::from_millis(800);
+
+#[test]
+fn an_abort_ends_a_forming_to_which_a_rank_does_not_come_and_the_next_epoch_forms() {
+    let (store, address) = Store::host(loopback()).unwrap();
+    let patience = Patience::new(AMPLE);
+    let aborter = patience.aborter();
+    let waiting = thread::spawn(move || {
+        let error = GlooGroup::form(&store, 1, 0, 2, &bind(), patience).err().unwrap();
+        (error, Instant::now(), store)
+    });
+    // Long enough for the rank to have come to the meeting; the abort ends an earlier state as well.
+    thread::sleep(SHORT);
+    let start = Instant::now();
+    aborter.abort();
+    let (error, end, _store) = waiting.join().unwrap();
+    assert_eq!(error, Error::Closed);
+    assert!(end - start < FAST, "{:?}", end - start);
+    on_each_rank(address, 2, 2, |group| check_overlap(&group));
+}
+
+#[test]
+fn an_abort_before_the_forming_ends_it_too() {
+    let (store, _) = Store::host(loopback()).unwrap();
+    let patience = Patience::new(AMPLE);
+    patience.aborter().abort();
+    let start = Instant::now();
+    assert_eq!(GlooGroup::form(&store, 1, 0, 2, &bind(), patience).err(), Some(Error::Closed));
+    assert!(start.elapsed() < FAST, "{:?}", start.elapsed());
+}
+
+#[test]
+fn the_stores_end_ends_a_forming_at_once() {
+    let (store, address) = Store::host(loopback()).unwrap();
+    let waiting = thread::spawn(move || {
+        let store = Store::connect(address, AMPLE).unwrap();
+        let error = GlooGroup::form(&store, 1, 1, 2, &bind(), AMPLE).err().unwrap();
+        (error, Instant::now())
+    });
+    thread::sleep(SHORT);
+    let start = Instant::now();
+    drop(store);
+    let (error, end) = waiting.join().unwrap();
+    assert!(matches!(error, Error::PeerLost { .. }), "{error:?}");
+    assert!(end - start < FAST, "{:?}", end - start);
+}
+
+#[test]
+fn an_abort_ends_the_search_for_a_store_that_is_not_there() {
+    // Bound and never listening: nobody else gets the port, and nobody answers.
+    let nowhere = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let patience = Patience::new(AMPLE);
+    let aborter = patience.aborter();
+    let searching = thread::spawn(move || (Store::connect(nowhere, patience).err(), Instant::now()));
+    thread::sleep(SHORT);
+    let start = Instant::now();
+    aborter.abort();
+    let (error, end) = searching.join().unwrap();
+    assert_eq!(error, Some(Error::Closed));
+    assert!(end - start < FAST, "{:?}", end - start);
 }
 
 #[test]

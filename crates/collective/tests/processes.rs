@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use collective::{Bind, Error, GlooGroup, Group, Operation, ReduceOp, Sent, Store, Work};
+use collective::{Bind, Error, GlooGroup, Group, Operation, Patience, ReduceOp, Sent, Store, Work};
 use common::{AMPLE, check_all_operations, check_overlap};
 use tch::{Device, Kind, Tensor};
 
@@ -235,6 +235,27 @@ fn a_stopped_peer_is_a_timeout_at_the_deadline_and_the_shutdown_ends_at_once() {
     peers[0].signal("-CONT");
     let answer = peers[0].answer();
     assert!(answer.starts_with("PeerLost"), "{answer}");
+}
+
+#[test]
+fn an_abort_ends_a_forming_whose_peer_stopped_while_it_connected() {
+    let (store, _, mut peers) = world(2);
+    peers[0].signal("-STOP");
+    peers[0].order("form 1 2");
+    let patience = Patience::new(AMPLE);
+    let aborter = patience.aborter();
+    let forming = std::thread::spawn(move || {
+        let error = GlooGroup::form(&store, 1, 0, 2, &bind(), patience).err().unwrap();
+        (error, Instant::now(), store)
+    });
+    std::thread::sleep(Duration::from_millis(300));
+    let start = Instant::now();
+    aborter.abort();
+    let (error, end, store) = forming.join().unwrap();
+    assert_eq!(error, Error::Closed);
+    assert!(end - start < FAST, "{:?}", end - start);
+    let address = store.address();
+    let _group = form(&store, 2, &mut [Peer::spawn(address, 1)]);
 }
 
 #[test]

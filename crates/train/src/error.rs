@@ -34,6 +34,25 @@ pub enum Error {
         /// Of the weights.
         own: Seat,
     },
+    /// State that no single rank has.
+    #[error(
+        "one rank cannot give its state to all where sharding is {sharding:?}: each holds a slice; load a checkpoint"
+    )]
+    NotWhole {
+        /// As the stage says.
+        sharding: settings::Sharding,
+    },
+    /// The rank that gives its state is in another stage, or trains something else.
+    #[error(
+        "the state that a rank gives has other sizes than this rank's (tensors and values, of the weights and of the \
+         reference): {given:?}, expected {own:?}"
+    )]
+    OtherState {
+        /// This rank's.
+        own: Vec<i64>,
+        /// Of the rank that gives.
+        given: Vec<i64>,
+    },
     /// A commit without a prepared step.
     #[error("no step is prepared: commit follows prepare")]
     NotPrepared,

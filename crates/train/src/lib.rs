@@ -12,6 +12,9 @@ mod backward_tests;
 mod blocks;
 mod distortion;
 mod error;
+mod heal;
+#[cfg(test)]
+mod heal_tests;
 mod idle;
 mod item;
 mod logprobs;

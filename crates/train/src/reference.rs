@@ -9,6 +9,18 @@ use crate::Error;
 use crate::blocks::BlockId;
 use crate::sharding::Weights;
 
+/// Begins the names that a saved state gives the reference's tensors.
+const STATE: &str = "reference/";
+/// Of those that move exactly.
+const EXACT: &str = "reference_exact/";
+/// The steps committed since its last move.
+pub(crate) const STEPS: &str = "reference_steps";
+
+/// Whether a saved tensor is the reference policy's.
+pub(crate) fn is_reference(name: &str) -> bool {
+    name == STEPS || name.starts_with(STATE) || name.starts_with(EXACT)
+}
+
 /// What the policy is held to.
 #[derive(Debug)]
 pub(crate) struct Reference {
@@ -60,6 +72,33 @@ impl Reference {
     /// Its weights, over those of the `policy`.
     pub(crate) fn over<'a>(&'a self, policy: &'a mut dyn Weights) -> Over<'a> {
         Over { own: &self.params, kind: self.model.kind, policy }
+    }
+
+    /// What going on needs of it besides [`Reference::steps`], by the names that a saved state gives it.
+    pub(crate) fn state(&self) -> Vec<(String, Tensor)> {
+        let mut state = Vec::new();
+        for (prefix, params) in [(STATE, &self.params), (EXACT, &self.exact)] {
+            state
+                .extend(params.iter().map(|(name, tensor)| (format!("{prefix}{name}"), tensor.contiguous())));
+        }
+        state
+    }
+
+    /// Takes up what [`Reference::state`] gave, and the steps committed since its last move.
+    pub(crate) fn take_up(&mut self, state: impl IntoIterator<Item = (String, Tensor)>, steps: u64) {
+        for (name, tensor) in state {
+            if let Some(name) = name.strip_prefix(STATE) {
+                self.params.insert(name, tensor);
+            } else if let Some(name) = name.strip_prefix(EXACT) {
+                self.exact.insert(name, tensor);
+            }
+        }
+        self.steps = steps;
+    }
+
+    /// Steps committed since the last move.
+    pub(crate) fn steps(&self) -> u64 {
+        self.steps
     }
 
     /// A step was committed.

@@ -14,7 +14,7 @@ use tch::{Kind, Tensor, no_grad_guard};
 
 use crate::sharding::{Ranks, StateSource};
 use crate::tensors::{Stored, kind_of};
-use crate::{Error, Trainer, distortion};
+use crate::{Error, Trainer, distortion, reference};
 
 /// The training state's file in a checkpoint.
 pub const STATE_FILE: &str = "training_state.safetensors";
@@ -90,8 +90,8 @@ impl Trainer {
     }
 
     /// Writes what going on needs of this rank's part into `folder`: masters and moments (f32), frozen weights as
-    /// they compute, the optimizer's step count. Of ranks that hold copies of a part the first one writes it. The
-    /// reference policy is the stage's start, not in here.
+    /// they compute, the optimizer's step count, and in the first part the reference policy. Of ranks that hold copies
+    /// of a part the first one writes it.
     ///
     /// # Errors
     /// If the file cannot be written.
@@ -111,6 +111,12 @@ impl Trainer {
                 (format!("{}@{}", piece.name, piece.start), piece.values)
             };
             stored.insert(name.clone(), Stored::new(&name, &values, values.kind())?);
+        }
+        if let Some(kept) = self.reference.as_ref().filter(|_| own.index == 0) {
+            let steps = (reference::STEPS.to_owned(), Tensor::from(kept.steps().cast_signed()));
+            for (name, tensor) in kept.state().into_iter().chain([steps]) {
+                stored.insert(name.clone(), Stored::new(&name, &tensor, tensor.kind())?);
+            }
         }
         let steps = Tensor::from(self.sharding().steps().cast_signed());
         stored.insert("step".to_owned(), Stored::new("step", &steps, Kind::Int64)?);
@@ -134,7 +140,7 @@ impl Trainer {
         let files: Vec<WeightFiles> =
             paths.iter().map(|path| WeightFiles::open_file(path)).collect::<Result<_, _>>()?;
         let mut source = StateSource::default();
-        for (name, view) in tensors(&files) {
+        for (name, view) in tensors(&files).filter(|(name, _)| !reference::is_reference(name)) {
             source.note(name, len(&view), stored_kind(name, &view)?);
         }
         let mut own = self.sharding().pieces();
@@ -146,6 +152,7 @@ impl Trainer {
         let steps = tensors(&files).find(|(name, _)| *name == "step");
         let steps = steps.ok_or_else(|| Error::StateMissing { name: "step".to_owned() })?;
         let steps = u64::try_from(values("step", &steps.1)?.int64_value(&[0])).unwrap_or_default();
+        let kept = self.saved_reference(&files)?;
         self.discard();
         for (name, view) in tensors(&files) {
             let mut stored = None;
@@ -159,7 +166,30 @@ impl Trainer {
             }
         }
         self.sharding_mut().refresh(steps);
+        if let (Some(own), Some((state, steps))) = (&mut self.reference, kept) {
+            own.take_up(state, steps);
+        }
         Ok(())
+    }
+
+    /// The reference policy of a saved state, with the steps since its last move, where the stage has one.
+    fn saved_reference(&self, files: &[WeightFiles]) -> Result<Option<(Vec<(String, Tensor)>, u64)>, Error> {
+        let Some(own) = &self.reference else { return Ok(None) };
+        let saved = |name: &str| {
+            let found = tensors(files).find(|(stored, _)| *stored == name);
+            values(name, &found.ok_or_else(|| Error::StateMissing { name: name.to_owned() })?.1)
+        };
+        let read = |(name, like): (String, Tensor)| {
+            let tensor = saved(&name)?;
+            if tensor.kind() != like.kind() || tensor.numel() != like.numel() {
+                let told = |t: &Tensor| format!("{:?} {:?}", t.kind(), t.size());
+                return Err(Error::StateShape { name, found: told(&tensor), expected: told(&like) });
+            }
+            Ok((name, tensor.view(like.size().as_slice()).to_device(like.device())))
+        };
+        let state = own.state().into_iter().map(read).collect::<Result<_, _>>()?;
+        let steps = u64::try_from(saved(reference::STEPS)?.int64_value(&[0])).unwrap_or_default();
+        Ok(Some((state, steps)))
     }
 }
 

@@ -46,9 +46,9 @@ struct Pending {
 pub struct Trainer {
     model: Qwen,
     stage: Stage,
-    seat: Seat,
+    pub(crate) seat: Seat,
     sharding: Box<dyn Sharding>,
-    reference: Option<Reference>,
+    pub(crate) reference: Option<Reference>,
     pending: Option<Pending>,
     /// Bound on each wait for a collective.
     deadline: Duration,

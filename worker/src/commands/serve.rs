@@ -1,9 +1,11 @@
 //! `worker --rank N --coordinator ADDR`: join a run and work until it ends.
 
+use std::io::Write as _;
 use std::path::PathBuf;
 
 use crate::failure::Failure;
-use crate::session::{self, Identity};
+use crate::session::{self, Coordinator, Identity};
+use crate::work;
 
 /// Arguments of a worker in a run.
 #[derive(clap::Args)]
@@ -11,9 +13,15 @@ pub struct Args {
     /// This worker's rank; RANK or SLURM_PROCID where it is not given.
     #[arg(long)]
     rank: Option<u32>,
-    /// The coordinator's `host:port`, or a file that holds it (RUN/address).
+    /// The coordinator's `host:port`, or a file that holds it (RUN/address) and is read again when it is gone.
     #[arg(long)]
     coordinator: String,
+    /// A file with the run's join token.
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// A folder with ca.pem, worker.pem and worker.key: the session is encrypted, and both sides show who they are.
+    #[arg(long, value_name = "DIR")]
+    certificates: Option<PathBuf>,
     /// What to compute on: cpu, cuda or cuda:N.
     #[arg(long, default_value = "cpu")]
     device: String,
@@ -28,13 +36,20 @@ pub struct Args {
     host: Option<String>,
 }
 
-/// Joins and works until the coordinator says stop.
+/// Joins and works until the coordinator says stop, and ends the process: whatever its tensor thread still waits for.
 ///
 /// # Errors
-/// If the arguments are wrong (exit code 2), the coordinator refuses (1) or cannot be reached (75).
+/// If the arguments are wrong (exit code 2).
 pub fn run(args: Args) -> Result<(), Failure> {
     let rank = rank(args.rank, |name| std::env::var(name).ok())?;
     let device = crate::device::parse(&args.device)?;
+    let mut coordinator = Coordinator::at(&args.coordinator)?;
+    if let Some(file) = &args.token_file {
+        coordinator = coordinator.with_token(file)?;
+    }
+    if let Some(folder) = &args.certificates {
+        coordinator = coordinator.with_certificates(folder)?;
+    }
     let Args { device: named, address, threads, .. } = args;
     let host = args.host.unwrap_or_else(session::hostname);
     let identity = Identity { rank, device: named, address, threads, host };
@@ -43,10 +58,22 @@ pub fn run(args: Args) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|e| Failure::other(format!("cannot start the session's threads: {e}")))?;
-    let result = runtime.block_on(session::run(identity, &endpoint(&args.coordinator)?, device));
-    // The tensor thread may sit in a collective whose peers are gone: do not wait for it.
-    runtime.shutdown_background();
-    result
+    end(runtime.block_on(session::run(identity, &coordinator, device, work::run)))
+}
+
+/// Ends the process here and now. The tensor thread may sit in a collective whose peers are gone, or in libtorch,
+/// whose own end must not begin beside it.
+fn end(result: Result<(), Failure>) -> ! {
+    let code = result.map_or_else(
+        |failure| {
+            // Nobody is left to be told where this fails.
+            let _ = writeln!(std::io::stderr(), "worker: {failure}");
+            failure.exit_code
+        },
+        |()| 0,
+    );
+    // SAFETY: it takes no pointers, and does not return.
+    unsafe { libc::_exit(code.into()) }
 }
 
 fn rank(given: Option<u32>, variable: impl Fn(&str) -> Option<String>) -> Result<u32, Failure> {
@@ -63,25 +90,9 @@ fn rank(given: Option<u32>, variable: impl Fn(&str) -> Option<String>) -> Result
     Err(Failure::input("no rank: give --rank N, or set RANK or SLURM_PROCID"))
 }
 
-fn endpoint(given: &str) -> Result<String, Failure> {
-    let path = PathBuf::from(given);
-    let text = if path.is_file() {
-        std::fs::read_to_string(&path).map_err(|e| Failure::input(format!("{given}: {e}")))?
-    } else {
-        given.to_string()
-    };
-    let text = text.trim();
-    match text.rsplit_once(':') {
-        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => Ok(text.to_string()),
-        _ => Err(Failure::input(format!(
-            "--coordinator \"{given}\" is not an address: expected host:port, or a file that holds it"
-        ))),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{endpoint, rank};
+    use super::rank;
 
     #[test]
     fn a_rank_comes_from_the_flag_then_rank_then_slurm() {
@@ -92,12 +103,5 @@ mod tests {
             rank(None, |_| Some("x".into())).is_err_and(|e| e.exit_code == 2 && e.message.contains("\"x\""))
         );
         assert!(rank(None, |_| None).is_err_and(|e| e.message.contains("--rank")));
-    }
-
-    #[test]
-    fn an_address_without_a_port_is_refused() {
-        assert_eq!(endpoint("127.0.0.1:80").ok().as_deref(), Some("127.0.0.1:80"));
-        assert!(endpoint("localhost").is_err());
-        assert!(endpoint(":80").is_err());
     }
 }

@@ -88,10 +88,18 @@ pub struct Fault {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
+    /// While the world of this step's epoch forms: before the worker meets the others.
+    Forming,
     /// While responses are drawn.
     Rollout,
-    /// Before gradients are reduced.
+    /// Before anything of the update is computed.
     Update,
+    /// After the first micro-batch's backward pass.
+    Backward,
+    /// When the first sum of gradients over ranks has begun.
+    AllReduce,
+    /// When StepReady has been sent.
+    Prepared,
     /// After StepReady, before Commit is applied.
     Commit,
     /// While a checkpoint is written.
@@ -104,4 +112,10 @@ pub enum Phase {
 pub enum FaultAction {
     /// The process aborts at once (SIGKILL to itself).
     Kill,
+    /// The process stands still until somebody lets it go on (SIGSTOP to itself).
+    Stop,
+    /// The process ends with exit code 3.
+    Exit,
+    /// Work stands still for ever; heartbeats go on.
+    Hang,
 }
