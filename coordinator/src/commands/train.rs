@@ -3,11 +3,11 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use settings::{Hosts, Launcher, Run};
+use settings::{Hosts, Run};
 
 use crate::engine::Outcome;
 use crate::failure::Failure;
-use crate::launch::{WorkerSpec, find_worker};
+use crate::launch::{self, WorkerSpec};
 use crate::plan::{PlanError, Planner};
 use crate::report::{self, Facts};
 use crate::shell::{self, Ended, Prepared};
@@ -51,10 +51,8 @@ pub fn run(args: Args) -> Result<(), Failure> {
     }
     run.check_files().map_err(Failure::input)?;
     let planner = Planner::load(&run).map_err(plan_failure)?;
-    let program = match hosts.launcher {
-        Launcher::Local => Some(find_worker()?),
-        Launcher::External => None,
-    };
+    let hosts = launch::resolved(hosts)?;
+    let program = launch::program(&hosts)?;
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let workers = WorkerSpec::all(&hosts, cores);
     let recipe_yaml = run.to_yaml();
