@@ -4,5 +4,6 @@ pub mod dataset;
 pub mod evaluate;
 pub mod rewards;
 pub mod status;
+pub mod submit;
 pub mod train;
 pub mod update;
