@@ -207,21 +207,25 @@ impl Keeper {
 
     /// Waits for the client's end, or ends it.
     async fn wait(&mut self, mut child: Child) -> Exit {
+        // Waiting closes a child's input if it is still there.
+        let input = child.stdin.take();
         let ended = tokio::select! {
             status = child.wait() => Some(status),
             _ = self.asked.wait_for(|asked| *asked) => None,
         };
         let status = match ended {
             Some(status) => status,
-            None => end(&mut child).await,
+            None => {
+                drop(input);
+                end(&mut child).await
+            }
         };
         status.map_or(Exit::Code(-1), |status| of_the_worker(exit(status)))
     }
 }
 
-/// First by the end of its input, then by SIGTERM, then by SIGKILL.
+/// Its input has ended: if that is not enough by SIGTERM, and then by SIGKILL.
 async fn end(child: &mut Child) -> std::io::Result<std::process::ExitStatus> {
-    drop(child.stdin.take());
     if let Ok(status) = tokio::time::timeout(PATIENCE, child.wait()).await {
         return status;
     }
