@@ -20,8 +20,8 @@ rust() {
   fi
 }
 
-# Debian packages: command or file that shows it is there, package, why.
-debian() {
+# Debian packages, from a list on stdin: command or file that shows it is there, package, why.
+packages() {
   local missing=() need
   while read -r probe package why; do
     case $probe in
@@ -30,7 +30,22 @@ debian() {
       *) command -v "$probe" >/dev/null && continue ;;
     esac
     missing+=("$package"); say "$package is missing: $why"
-  done <<'LIST'
+  done
+  [ ${#missing[@]} -gt 0 ] || return 0
+  need="apt-get install -y --no-install-recommends ${missing[*]}"
+  if ! command -v apt-get >/dev/null; then
+    die "this is not a Debian system. Install the equivalents of: ${missing[*]} (gloo headers: github.com/facebookincubator/gloo), then run make again"
+  elif [ "$(id -u)" = 0 ]; then
+    say "running: $need"
+    DEBIAN_FRONTEND=noninteractive apt-get update -qq && DEBIAN_FRONTEND=noninteractive $need >"$cache/apt.log" 2>&1 ||
+      { tail -n 5 "$cache/apt.log" >&2; die "apt-get failed, its log is $cache/apt.log"; }
+  else
+    die "not root. Run once:  sudo apt-get update && sudo $need"
+  fi
+}
+
+debian() {
+  packages <<'LIST'
 g++ g++ compiles the shims over libtorch
 make make runs the build
 git git versions the recipes of a run
@@ -46,17 +61,20 @@ pkg-config pkg-config finds libraries
 python3 python3 holds libtorch and the reference
 python-venv python3-venv keeps them out of the system
 LIST
-  [ ${#missing[@]} -gt 0 ] || return 0
-  need="apt-get install -y --no-install-recommends ${missing[*]}"
-  if ! command -v apt-get >/dev/null; then
-    die "this is not a Debian system. Install the equivalents of: ${missing[*]} (gloo headers: github.com/facebookincubator/gloo), then run make again"
-  elif [ "$(id -u)" = 0 ]; then
-    say "running: $need"
-    DEBIAN_FRONTEND=noninteractive apt-get update -qq && DEBIAN_FRONTEND=noninteractive $need >"$cache/apt.log" 2>&1 ||
-      { tail -n 5 "$cache/apt.log" >&2; die "apt-get failed, its log is $cache/apt.log"; }
-  else
-    die "not root. Run once:  sudo apt-get update && sudo $need"
-  fi
+}
+
+# What tests of several hosts need: a Slurm, network namespaces, an sshd.
+hosts() {
+  packages <<'LIST'
+slurmctld slurmctld schedules the jobs of tests
+slurmd slurmd runs the jobs of tests
+sbatch slurm-client submits the jobs of tests
+munged munge lets them know one another
+ip iproute2 makes hosts of network namespaces
+hostname hostname names them
+/usr/sbin/sshd openssh-server lets tests start workers over ssh
+ssh openssh-client lets tests start workers over ssh
+LIST
 }
 
 has() { "$venv/bin/python3" -c "$1" 2>/dev/null; }
@@ -155,7 +173,7 @@ photos() {
 for part in ${*:-build test photos}; do
   case $part in
     build) rust; debian; python ;;
-    test) tools; tokenizer; videos ;;
+    test) hosts; tools; tokenizer; videos ;;
     photos) photos ;;
     peers) peers ;;
     *) die "unknown part \"$part\", expected build, test, photos or peers" ;;

@@ -5,7 +5,7 @@ use std::fs;
 use crate::support::Scenario;
 
 /// Step numbers of the surviving commits, and how many samples they name, of how many different ones.
-fn committed(scenario: &Scenario) -> (Vec<u64>, usize) {
+pub(crate) fn committed(scenario: &Scenario) -> (Vec<u64>, usize) {
     let journal = rusqlite::Connection::open(scenario.run_folder().join("journal.sqlite")).unwrap();
     let mut statement =
         journal.prepare("SELECT step, samples FROM steps WHERE voided = 0 ORDER BY step").unwrap();
