@@ -50,7 +50,7 @@ impl Shell {
                     run_id: self.streams.run_id.clone(),
                     incarnation,
                     heartbeat_ms: self.streams.heartbeat_ms,
-                    run_json: self.recipe_for(rank),
+                    run_json: self.streams.run_json.clone(),
                 };
                 self.streams.admit(stream, rank, incarnation, Order::Welcome(welcome));
             }
@@ -106,19 +106,6 @@ impl Shell {
             Command::End(outcome) => self.outcome = Some(outcome),
         }
         Ok(())
-    }
-
-    /// The recipe as a worker of `rank` gets it: a planned fault strikes once, not again in the process after it.
-    fn recipe_for(&mut self, rank: u32) -> String {
-        let first = self.admitted.insert(rank);
-        if first || self.run.faults.is_empty() {
-            return self.streams.run_json.clone();
-        }
-        let mut run = self.run.clone();
-        let next = self.engine.committed_step() + 1;
-        run.faults.retain(|fault| fault.rank != rank || fault.step > next);
-        // Plain settings: nothing that JSON cannot hold.
-        serde_json::to_string(&run).unwrap_or_default()
     }
 
     /// On disk first, then told; nothing, where another coordinator has taken over.

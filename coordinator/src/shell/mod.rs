@@ -11,7 +11,7 @@ mod history;
 mod status;
 mod streams;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -19,7 +19,7 @@ use settings::{Hosts, Launcher, Run};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
-use crate::engine::{Engine, Event, Outcome, Rank, Spec};
+use crate::engine::{Engine, Event, Outcome, Spec};
 use crate::failure::Failure;
 use crate::folder::{ADDRESS, OWNER, RunFolder};
 use crate::journal::{Claim, Journal, Past, RunRow};
@@ -126,7 +126,6 @@ pub async fn run(prepared: Prepared) -> Result<Ended, Failure> {
         status,
         events,
         children,
-        admitted: BTreeSet::new(),
         queue: VecDeque::new(),
         outcome: None,
         run,
@@ -182,8 +181,6 @@ struct Shell {
     events: mpsc::UnboundedSender<Event>,
     /// Workers that this coordinator started itself.
     children: Option<LocalWorkers>,
-    /// Ranks that were ever taken in.
-    admitted: BTreeSet<Rank>,
     queue: VecDeque<Event>,
     outcome: Option<Outcome>,
     run: Run,
