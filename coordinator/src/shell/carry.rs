@@ -1,10 +1,12 @@
 //! One command at a time.
 
+use std::time::Instant;
+
 use proto::v1::coordinator_message::Body as Order;
 use proto::v1::{Refused, Welcome};
 
 use super::{Shell, seconds_since_1970};
-use crate::engine::{Command, Event, Record, RestoredRecord, Source};
+use crate::engine::{Command, Event, Record, RestoredRecord, Source, Verdict};
 use crate::failure::Failure;
 use crate::plan::PlanError;
 
@@ -102,10 +104,27 @@ impl Shell {
             }
             Command::OpenCheckpoint(name) => self.checkpoints.open(name, self.events.clone()),
             Command::RemoveCheckpoint(name) => self.checkpoints.remove(&name),
-            Command::Announce(verdict) => self.display.verdict(&verdict),
+            Command::Announce(verdict) => self.announce(&verdict),
             Command::End(outcome) => self.outcome = Some(outcome),
         }
         Ok(())
+    }
+
+    /// Tells a new state, and after a loss how long it took until work went on.
+    fn announce(&mut self, verdict: &Verdict) {
+        self.display.verdict(verdict);
+        match verdict.state {
+            "failing" => {
+                self.lost.get_or_insert_with(Instant::now);
+            }
+            "running" => {
+                if let Some(lost) = self.lost.take() {
+                    let time = lost.elapsed().as_secs_f64();
+                    self.display.say(&format!("running again {time:.1} s after the loss was seen"));
+                }
+            }
+            _ => {}
+        }
     }
 
     /// On disk first, then told; nothing, where another coordinator has taken over.

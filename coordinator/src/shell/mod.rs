@@ -127,6 +127,7 @@ pub async fn run(prepared: Prepared) -> Result<Ended, Failure> {
         events,
         children,
         queue: VecDeque::new(),
+        lost: None,
         outcome: None,
         run,
     };
@@ -182,6 +183,8 @@ struct Shell {
     /// Workers that this coordinator started itself.
     children: Option<LocalWorkers>,
     queue: VecDeque<Event>,
+    /// When the first sign of a loss came that work has not gone on after.
+    lost: Option<Instant>,
     outcome: Option<Outcome>,
     run: Run,
 }
