@@ -8,7 +8,7 @@ use proto::v1::{Evaluate, Evaluated, Sample, Sampling};
 
 use super::state::{Evaluating, State};
 use super::stepping::unusable;
-use super::{Command, Engine, EvaluationRecord, EvaluationSet, Moment, Rank, Record};
+use super::{Activity, Command, Engine, EvaluationRecord, EvaluationSet, Moment, Rank, Record};
 
 impl Engine {
     pub(super) fn begin_evaluation(
@@ -78,8 +78,20 @@ impl Engine {
         out: &mut Vec<Command>,
     ) {
         let State::Evaluating { stage, set, moment, phase: Evaluating::Scoring } = self.state else { return };
+        if moment == Moment::During && metrics.contains_key("early_stop") {
+            self.end_stage_here(stage);
+        }
         let record = EvaluationRecord { step: self.committed_step, stage, set, moment, metrics };
         out.push(Command::Journal(Record::Evaluation(record)));
         self.advance(now, out);
+    }
+
+    /// The stage has no further step (`evaluation.early_stop`).
+    fn end_stage_here(&mut self, stage: usize) {
+        if let (Some(Activity::Evaluate { done, .. }), Some(spec)) =
+            (self.activity, self.spec.stages.get_mut(stage))
+        {
+            spec.steps = done;
+        }
     }
 }

@@ -3,16 +3,17 @@
 //! or I/O.
 
 mod evaluation;
-mod load;
+pub(crate) mod load;
 mod policy;
 mod recorded;
 mod shares;
+mod standing;
 mod supervised;
 #[cfg(test)]
 mod tests;
 mod worth;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use data::{Cursor, Draws, Occasion};
 use settings::{Run, Stage, StageKind};
@@ -20,6 +21,7 @@ use settings::{Run, Stage, StageKind};
 pub use evaluation::ScoredEvaluation;
 pub use policy::ScoredRollouts;
 pub use recorded::Recorded;
+pub use standing::Standing;
 
 use crate::engine::{Plan, Rank};
 use shares::{share, wire_sample};
@@ -93,6 +95,10 @@ pub struct Planner {
     asked: Option<policy::Asked>,
     /// The last scored items, for further iterations on the same rollouts.
     scored: Option<policy::ScoredItems>,
+    /// Of every stage's validation.
+    standings: BTreeMap<usize, Standing>,
+    /// Tokens that end a completion; none where the model does not say.
+    end_tokens: BTreeSet<u32>,
     /// What every step trains on, instead of data.
     recorded: Option<Recorded>,
 }
@@ -115,13 +121,29 @@ impl Planner {
     /// # Errors
     /// On the first thing that is wrong with them.
     pub fn load(run: &Run) -> Result<Self, PlanError> {
-        let stages = load::stages(run)?;
+        Self::with(run, load::Absent::Refused)
+    }
+
+    /// As [`Planner::load`], but with what the recipe declares in place of label files that are not there: for a dry
+    /// run, never for training.
+    ///
+    /// # Errors
+    /// As [`Planner::load`].
+    pub fn outlook(run: &Run) -> Result<Self, PlanError> {
+        Self::with(run, load::Absent::Declared)
+    }
+
+    fn with(run: &Run, absent: load::Absent) -> Result<Self, PlanError> {
+        let mut run = run.clone();
+        let stages = load::stages(&mut run, absent)?;
         Ok(Self {
-            run: run.clone(),
+            end_tokens: load::end_tokens(&run.model.path),
+            run,
             stages,
             position: Position::default(),
             asked: None,
             scored: None,
+            standings: BTreeMap::new(),
             recorded: None,
         })
     }
@@ -131,7 +153,16 @@ impl Planner {
     pub fn recorded(run: &Run, rollouts: Recorded) -> Self {
         let position = Position::default();
         let recorded = Some(rollouts);
-        Self { run: run.clone(), stages: Vec::new(), position, asked: None, scored: None, recorded }
+        Self {
+            run: run.clone(),
+            stages: Vec::new(),
+            position,
+            asked: None,
+            scored: None,
+            standings: BTreeMap::new(),
+            end_tokens: BTreeSet::new(),
+            recorded,
+        }
     }
 
     /// What step `number` (1 is the first) of a stage does, shared out to `world`. Asked again for the same
@@ -180,6 +211,18 @@ impl Planner {
             self.position =
                 Position { stage, number, before: self.position.after, after: self.position.after };
         }
+    }
+
+    /// The recipe, with the steps that its epochs are.
+    #[must_use]
+    pub fn run(&self) -> &Run {
+        &self.run
+    }
+
+    /// A stage's training samples; none where there is no such stage.
+    #[must_use]
+    pub fn train(&self, stage: usize) -> &[data::Sample] {
+        self.stages.get(stage).map_or(&[], |data| &data.train)
     }
 
     fn stage(&self, index: usize) -> Result<&Stage, PlanError> {

@@ -13,7 +13,6 @@ struct Later {
 }
 
 const KEYS: &[Later] = &[
-    later("data.epochs", None, "steps"),
     later("rollout.weights", Some("gathered"), "gathered"),
     later("recovery.redundancy", Some("none"), "none"),
     later("recovery.restart_grace", None, "a run that stops when a worker is lost"),
@@ -21,7 +20,6 @@ const KEYS: &[Later] = &[
     later("recovery.min_world", None, "a world of fixed size"),
     later("recovery.max_world", None, "a world of fixed size"),
     later("recovery.max_discards", None, "a run that stops when a worker is lost"),
-    later("evaluation.early_stop", None, "steps"),
     later("coordinator.interface", None, "coordinator.listen"),
     later("hosts.user", None, "launcher local or external"),
     later("security", None, "a network that is trusted"),
