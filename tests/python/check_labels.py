@@ -76,8 +76,10 @@ def main(coordinator, folder):
         fit = "failed"
         if "plcc" in ours["fit"]:
             start = [y.max(), y.min(), x.mean(), x.std() / 4]
-            beta, _ = optimize.curve_fit(curve, x, y, start, maxfev=100_000)
+            beta, _ = optimize.curve_fit(curve, x, y, start, maxfev=100_000, ftol=1e-14, xtol=1e-14)
             fit = abs(ours["fit"]["plcc"] - stats.pearsonr(curve(x, *beta), y)[0])
+            if fit > 1e-6:
+                sys.exit(f"{name}: {fit} from scipy after the fit")
         print(f"{name}: {len(pairs)} labels, {apart:.1e} from scipy at most, fit {fit}")
 
 

@@ -93,8 +93,16 @@ pub fn run(args: Args) -> Result<(), Failure> {
     }
 }
 
+/// A key of `set` counts for the stage whatever the stage itself has: a run's own recipe has everything.
 fn first_prpo_stage(recipe: &Path, set: &[String]) -> Result<(Reward, Advantage), Failure> {
-    of_stage(settings::load_run(recipe, set).map_err(Failure::input)?, &recipe.display().to_string())
+    let plain = settings::load_run(recipe, &[]).map_err(Failure::input)?;
+    let index = plain.stages.iter().position(|stage| stage.kind == StageKind::Prpo).unwrap_or_default();
+    let own = |set: &String| match set.starts_with("stages.") {
+        true => set.clone(),
+        false => format!("stages.{index}.{set}"),
+    };
+    let set: Vec<String> = set.iter().map(own).collect();
+    of_stage(settings::load_run(recipe, &set).map_err(Failure::input)?, &recipe.display().to_string())
 }
 
 fn of_stage(run: Run, recipe: &str) -> Result<(Reward, Advantage), Failure> {

@@ -52,8 +52,10 @@ fn of_stage(
         [] => String::new(),
         names => format!(" (declared, not found: {})", names.join(", ")),
     };
-    let parts: Vec<String> = held.iter().map(|(what, bytes)| format!("{what} {}", gib(*bytes))).collect();
-    let total: f64 = held.iter().map(|(_, bytes)| bytes).sum();
+    let parts = |held: &[(&str, f64)]| {
+        let parts: Vec<String> = held.iter().map(|(what, bytes)| format!("{what} {}", gib(*bytes))).collect();
+        if parts.is_empty() { "nothing".to_owned() } else { parts.join(" + ") }
+    };
     vec![
         format!(
             "stage {name}: tokens a step, at most: {} samples × ({} prompt, {} of them pictures, + {} × {} answer) = {}{mark}",
@@ -71,7 +73,13 @@ fn of_stage(
             load.share,
             load.micro_batches,
         ),
-        format!("stage {name}: memory a {device}, about: {} = {}", gib(total), parts.join(" + ")),
+        format!(
+            "stage {name}: memory a {device}, about: {} = {}, and the more of: update ({}), rollout ({})",
+            gib(held.most()),
+            parts(&held.kept),
+            parts(&held.update),
+            parts(&held.rollout),
+        ),
         format!(
             "stage {name}: bytes a {device} sends a step: {} = update {} + weights for the rollout {}",
             gigabytes(sent.update + sent.rollout),

@@ -8,7 +8,26 @@ use super::{Parameters, World, width};
 /// Rows of the head's logits that are whole at once.
 const HEAD_ROWS: f64 = 1024.0;
 
-/// Bytes of one device, at most, by what holds them; only those above 0.
+/// Bytes of one device, about, by what holds them; only those above 0.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Memory {
+    /// Held throughout.
+    pub(crate) kept: Vec<(&'static str, f64)>,
+    /// Held in an update alone.
+    pub(crate) update: Vec<(&'static str, f64)>,
+    /// Held in a rollout alone, which is never at the same time.
+    pub(crate) rollout: Vec<(&'static str, f64)>,
+}
+
+impl Memory {
+    /// At most at once.
+    pub(crate) fn most(&self) -> f64 {
+        let sum = |held: &[(&str, f64)]| held.iter().map(|(_, bytes)| bytes).sum::<f64>();
+        sum(&self.kept) + sum(&self.update).max(sum(&self.rollout))
+    }
+}
+
+/// What a stage holds on one device.
 pub(crate) fn memory(
     run: &Run,
     stage: &Stage,
@@ -16,7 +35,7 @@ pub(crate) fn memory(
     of: Parameters,
     load: &Load,
     world: World,
-) -> Vec<(&'static str, f64)> {
+) -> Memory {
     let c = width(run.model.dtype) as f64;
     let (trained, frozen, largest) = (of.trained as f64, of.frozen as f64, of.largest as f64);
     let copy = if run.model.dtype == settings::Dtype::Float32 { 0.0 } else { c };
@@ -38,17 +57,16 @@ pub(crate) fn memory(
     let cache_a_token = (2 * shape.layers * shape.kv_heads * shape.head_dim) as f64 * c;
     let drawn = load.share * (load.prompt + load.responses * load.completion);
     let cache = if policy { cache_a_token * drawn } else { 0.0 };
-    let held = [
-        ("weights, masters, moments and gradients", state),
-        ("blocks under way", blocks),
-        ("reference policy", if referred { c * trained } else { 0.0 }),
-        // A rollout and an update are never at the same time: the larger counts.
-        (
-            "activations of a micro-batch, or weights and cache of the rollout",
-            activations(run, stage, shape, load).max(rollout + cache),
-        ),
-    ];
-    held.into_iter().filter(|(_, bytes)| *bytes > 0.0).collect()
+    let some =
+        |held: &[(&'static str, f64)]| held.iter().copied().filter(|(_, bytes)| *bytes > 0.0).collect();
+    Memory {
+        kept: some(&[
+            ("weights, masters, moments and gradients", state),
+            ("reference policy", if referred { c * trained } else { 0.0 }),
+        ]),
+        update: some(&[("blocks under way", blocks), ("activations", activations(run, stage, shape, load))]),
+        rollout: some(&[("whole weights", rollout), ("keys and values", cache)]),
+    }
 }
 
 /// What the largest micro-batch keeps for its backward pass: with recomputation every block's input and one block's
@@ -84,7 +102,7 @@ mod tests {
     use super::super::facts::StageFacts;
     use super::*;
 
-    fn held(sets: &[&str], ranks: u64) -> Vec<(&'static str, f64)> {
+    fn held(sets: &[&str], ranks: u64) -> Memory {
         let sets: Vec<String> = sets.iter().map(ToString::to_string).collect();
         let run = settings::default_run(&sets).expect("settings");
         let (stage, shape) = (&run.stages[0], ModelShape::published(Published::Qwen7B));
@@ -96,7 +114,8 @@ mod tests {
 
     #[test]
     fn slices_follow_the_formula_and_shrink_with_the_world() {
-        let state = |sharding: &str, ranks| held(&[&format!("parallel.sharding={sharding}")], ranks)[0].1;
+        let state =
+            |sharding: &str, ranks| held(&[&format!("parallel.sharding={sharding}")], ranks).kept[0].1;
         let p = 8_292_166_656.0;
         assert_eq!(state("replicate", 4), 18.0 * p);
         assert_eq!(state("full", 4), 18.0 * p / 4.0);
@@ -106,7 +125,16 @@ mod tests {
 
     #[test]
     fn no_reference_policy_is_held_where_none_is_asked() {
-        let names = |sets: &[&str]| held(sets, 4).iter().any(|(name, _)| *name == "reference policy");
+        let names = |sets: &[&str]| held(sets, 4).kept.iter().any(|(name, _)| *name == "reference policy");
         assert!(names(&[]) && !names(&["objective.beta=0"]));
+    }
+
+    #[test]
+    fn a_rollout_and_an_update_are_never_at_the_same_time() {
+        let memory = held(&["parallel.sharding=full"], 4);
+        let sum = |held: &[(&str, f64)]| held.iter().map(|(_, bytes)| bytes).sum::<f64>();
+        let (update, rollout) = (sum(&memory.update), sum(&memory.rollout));
+        assert!(update > 0.0 && rollout > 16e9, "{memory:?}");
+        assert_eq!(memory.most(), sum(&memory.kept) + update.max(rollout));
     }
 }
