@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use settings::{Hosts, Launcher, Run};
 
-use crate::engine::Outcome;
+use crate::engine::{CarriedState, Outcome};
 use crate::failure::Failure;
 use crate::launch::{WorkerSpec, find_worker};
 use crate::plan::{PlanError, Planner};
@@ -59,7 +59,8 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let workers = WorkerSpec::all(&hosts, cores);
     let recipe_yaml = run.to_yaml();
     let digest = run.digest();
-    let prepared = Prepared { run: run.clone(), hosts, planner, workers, program };
+    let state = CarriedState::default();
+    let prepared = Prepared { run: run.clone(), hosts, planner, workers, program, state };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

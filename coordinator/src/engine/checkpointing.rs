@@ -44,8 +44,8 @@ impl Engine {
         let count = if sharded.is_some_and(|stage| stage.sharded) { self.world.len() } else { 1 };
         let writers: Vec<Rank> = self.world.iter().copied().take(count).collect();
         *phase = Checkpointing::Writing { writers: writers.clone(), written: BTreeMap::new() };
-        let order =
-            WriteCheckpoint { step: name.step, folder: folder.display().to_string(), optimizer: false };
+        let (folder, optimizer) = (folder.display().to_string(), self.spec.state.keep);
+        let order = WriteCheckpoint { step: name.step, folder, optimizer };
         self.members.restart_progress(now);
         for writer in writers {
             self.send(writer, Order::WriteCheckpoint(order.clone()), out);

@@ -48,7 +48,7 @@ pub use command::{Command, Outcome};
 pub use event::{Event, Exit, Sender};
 pub use members::{Member, MemberState};
 pub use record::{CheckpointRecord, EpochRecord, EvaluationRecord, Record, StageRecord, StepRecord};
-pub use spec::Spec;
+pub use spec::{CarriedState, Spec};
 pub use verdict::Verdict;
 pub use work::{Plan, RolloutWork, UpdateWork};
 

@@ -7,6 +7,15 @@ use settings::{Hosts, Run};
 
 use super::StageSpec;
 
+/// The optimizer's state at both ends of the run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CarriedState {
+    /// What the first stage goes on from; `None`: a fresh optimizer.
+    pub from: Option<PathBuf>,
+    /// Whether checkpoints hold it.
+    pub keep: bool,
+}
+
 /// The run as the engine sees it: ranks, stages and deadlines; no data.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Spec {
@@ -34,6 +43,8 @@ pub struct Spec {
     pub progress: Duration,
     /// Time between a worker's heartbeats.
     pub heartbeat: Duration,
+    /// The optimizer's.
+    pub state: CarriedState,
 }
 
 impl Spec {
@@ -54,6 +65,7 @@ impl Spec {
             forming: Duration::from_secs(run.recovery.forming),
             progress: Duration::from_secs(run.recovery.progress),
             heartbeat: run.recovery.heartbeat(),
+            state: CarriedState::default(),
         }
     }
 

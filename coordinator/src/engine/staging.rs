@@ -36,7 +36,9 @@ impl Engine {
         self.consecutive_skips = 0;
         self.state = State::Staging { stage, digests: BTreeMap::new() };
         let weights = if stage == 0 { self.spec.weights.display().to_string() } else { String::new() };
-        self.send_world(&Order::BeginStage(BeginStage { stage: stage as u32, weights }), out);
+        let state = self.spec.state.from.as_ref().filter(|_| stage == 0);
+        let state = state.map(|folder| folder.display().to_string()).unwrap_or_default();
+        self.send_world(&Order::BeginStage(BeginStage { stage: stage as u32, weights, state }), out);
     }
 
     pub(super) fn on_stage_ready(

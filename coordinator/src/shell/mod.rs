@@ -19,7 +19,7 @@ use settings::{Hosts, Launcher, Run};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
-use crate::engine::{Engine, Event, Outcome, Spec};
+use crate::engine::{CarriedState, Engine, Event, Outcome, Spec};
 use crate::failure::Failure;
 use crate::folder::{ADDRESS, OWNER, RunFolder};
 use crate::journal::{Journal, JournalError, RunRow};
@@ -47,6 +47,8 @@ pub struct Prepared {
     pub workers: Vec<WorkerSpec>,
     /// The worker's program; `None` where somebody else starts it.
     pub program: Option<PathBuf>,
+    /// The optimizer's state that it goes on from, and whether checkpoints hold it.
+    pub state: CarriedState,
 }
 
 /// A run that is over.
@@ -67,7 +69,7 @@ pub struct Ended {
 /// # Errors
 /// If the run cannot begin: the port is in use, the folder holds another run, workers cannot be started.
 pub async fn run(prepared: Prepared) -> Result<Ended, Failure> {
-    let Prepared { run, hosts, planner, workers, program } = prepared;
+    let Prepared { run, hosts, planner, workers, program, state } = prepared;
     let (status, watched) = watch::channel("{}".to_owned());
     let server = Server::start(&hosts.coordinator.listen, watched).await?;
     let folder = RunFolder::make(&run.run.output).map_err(|e| {
@@ -95,7 +97,7 @@ pub async fn run(prepared: Prepared) -> Result<Ended, Failure> {
             None
         }
     };
-    let spec = Spec::new(id, &run, &hosts);
+    let spec = Spec { state, ..Spec::new(id, &run, &hosts) };
     let mut shell = Shell {
         started: Instant::now(),
         engine: Engine::new(spec.clone(), Duration::ZERO),

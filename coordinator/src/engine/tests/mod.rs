@@ -55,6 +55,7 @@ pub(super) fn spec(world: u32, stages: Vec<StageSpec>) -> Spec {
         forming: seconds(60),
         progress: seconds(100),
         heartbeat: seconds(3),
+        state: CarriedState::default(),
     }
 }
 
