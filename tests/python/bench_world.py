@@ -69,6 +69,19 @@ def parameters(model):
     return total, embedding, kept
 
 
+def blocks(model):
+    """Parameters of each block as they are gathered and reduced (crates/train/src/blocks.rs)."""
+    from safetensors import safe_open
+    sizes = {}
+    for path in glob.glob(f"{model}/*.safetensors"):
+        with safe_open(path, "pt") as f:
+            for name in f.keys():
+                words = [w for w in name.split(".") if w not in ("model", "language_model")]
+                block = ".".join(words[:3 if words[1] == "blocks" else 2])
+                sizes[block] = sizes.get(block, 0) + f.get_tensor(name).numel()
+    return list(sizes.values())
+
+
 def theory(sharding, weights, ranks, sets, width):
     """Bytes that a rank sends a step of one micro-batch; `sets` are the nodes that hold copies."""
     total, embedding, kept = weights

@@ -191,6 +191,10 @@ impl Bench {
                     self.source = PathBuf::from(&order.weights);
                 }
                 self.model = Some(self.load(&stage)?);
+                if !order.state.is_empty() {
+                    let loaded = self.trainer()?.load_state(Path::new(&order.state));
+                    loaded.map_err(|e| Stopped::Input(e.to_string()))?;
+                }
             }
         }
         self.stage = Some(stage);

@@ -8,7 +8,7 @@ use rusqlite::{Connection, OpenFlags};
 use settings::{DataSource, Hosts, Launcher, Run};
 use sha2::{Digest, Sha256};
 
-use crate::engine::Outcome;
+use crate::engine::{CarriedState, Outcome};
 use crate::failure::Failure;
 use crate::journal;
 use crate::launch::{WorkerSpec, find_worker};
@@ -65,7 +65,10 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let workers = WorkerSpec::all(&hosts, cores);
     let recipe_yaml = run.to_yaml();
     let digest = run.digest();
-    let prepared = Prepared { run: run.clone(), hosts, planner, workers, program, resume: args.resume };
+    // What a run goes on from after a loss.
+    let state = CarriedState { from: None, keep: true };
+    let prepared =
+        Prepared { run: run.clone(), hosts, planner, workers, program, state, resume: args.resume };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

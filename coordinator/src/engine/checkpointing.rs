@@ -60,8 +60,8 @@ impl Engine {
         let count = if sharded { self.world.len() } else { 1 };
         let writers: Vec<Rank> = self.world.iter().copied().take(count).collect();
         *phase = Checkpointing::Writing { writers: writers.clone(), written: BTreeMap::new() };
-        let order =
-            WriteCheckpoint { step: about.step, folder: folder.display().to_string(), optimizer: true };
+        let (folder, optimizer) = (folder.display().to_string(), self.spec.state.keep);
+        let order = WriteCheckpoint { step: about.step, folder, optimizer };
         self.members.restart_progress(now);
         for writer in writers {
             self.send(writer, Order::WriteCheckpoint(order.clone()), out);

@@ -65,7 +65,7 @@ pub use record::{
     CheckpointRecord, DiscardRecord, EpochRecord, EvaluationRecord, Record, RestoredRecord, Source,
     StageRecord, StepRecord,
 };
-pub use spec::Spec;
+pub use spec::{CarriedState, Spec};
 pub use verdict::Verdict;
 pub use work::{Plan, RolloutWork, UpdateWork};
 

@@ -19,7 +19,7 @@ use settings::{Hosts, Launcher, Run};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
-use crate::engine::{Engine, Event, Outcome, Spec};
+use crate::engine::{CarriedState, Engine, Event, Outcome, Spec};
 use crate::failure::Failure;
 use crate::folder::{ADDRESS, OWNER, RunFolder};
 use crate::journal::{Claim, Journal, Past, RunRow};
@@ -50,6 +50,8 @@ pub struct Prepared {
     pub program: Option<PathBuf>,
     /// Goes on with the run that the folder holds, if it holds one.
     pub resume: bool,
+    /// The optimizer's state that it goes on from, and whether checkpoints hold it.
+    pub state: CarriedState,
 }
 
 /// A run that is over.
@@ -70,7 +72,7 @@ pub struct Ended {
 /// # Errors
 /// If the run cannot begin: the port is in use, the folder holds another run, workers cannot be started.
 pub async fn run(prepared: Prepared) -> Result<Ended, Failure> {
-    let Prepared { run, hosts, planner, workers, program, resume } = prepared;
+    let Prepared { run, hosts, planner, workers, program, state, resume } = prepared;
     let (status, watched) = watch::channel("{}".to_owned());
     let mut server = Server::start(&hosts.coordinator.listen, watched).await?;
     let folder = RunFolder::make(&run.run.output).map_err(|e| {
@@ -97,7 +99,7 @@ pub async fn run(prepared: Prepared) -> Result<Ended, Failure> {
 
     let (events, inbox) = mpsc::unbounded_channel();
     let display = Display::new(&run);
-    let spec = Spec::new(past.id.clone(), term.number(), &run, &hosts);
+    let spec = Spec { state, ..Spec::new(past.id.clone(), term.number(), &run, &hosts) };
     let engine = Engine::resume(spec.clone(), Duration::ZERO, &past.records);
     let (id, address, step) = (&past.id, &server.address, engine.committed_step());
     let (verb, root) = (if step > 0 { "goes on after" } else { "begins at" }, folder.root().display());

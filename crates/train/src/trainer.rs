@@ -18,7 +18,9 @@ use crate::microbatch::cut;
 use crate::norm::clip_factor;
 use crate::pass::{Counts, Pass};
 use crate::reference::Reference;
-use crate::sharding::{Full, Hybrid, Joined, Place, Ranks, Replicate, Seat, Sharding, Sliced, Weights as _};
+use crate::sharding::{
+    Full, Hybrid, Joined, Place, Ranks, Replicate, Seat, Sharding, Sliced, Weights as _, Widened,
+};
 
 /// A step whose gradients are reduced over all ranks and lie ready; nothing is applied.
 #[derive(Clone, Debug, PartialEq)]
@@ -192,7 +194,8 @@ impl Trainer {
         for number in 0..count as usize {
             let items = runs.get(number).map_or(&[][..], |run| &items[run.clone()]);
             let last = number + 1 == count as usize;
-            let mut weights = Joined { sharding: &mut *sharding, kind: model.kind, ranks, last };
+            let mut weights =
+                Joined { sharding: &mut *sharding, widened: Widened::to(model.kind), ranks, last };
             let (part, part_sums) = pass.run(items, &mut weights)?;
             weights.reduce_above(None)?;
             sharding.release();

@@ -1,9 +1,9 @@
 //! What a forward and backward pass sees of the weights.
 
 use model::Params;
-use tch::{Kind, Tensor, no_grad_guard};
+use tch::Tensor;
 
-use super::{Ranks, Sharding};
+use super::{Ranks, Sharding, Widened};
 use crate::Error;
 use crate::blocks::BlockId;
 
@@ -24,8 +24,8 @@ pub(crate) trait Weights {
 /// A sharding strategy during one micro-batch.
 pub(crate) struct Joined<'a> {
     pub(crate) sharding: &'a mut dyn Sharding,
-    /// Compute type.
-    pub(crate) kind: Kind,
+    /// In compute type, where that is not the one that they are held in.
+    pub(crate) widened: Widened,
     pub(crate) ranks: Ranks<'a>,
     /// Whether it is the step's last micro-batch.
     pub(crate) last: bool,
@@ -37,12 +37,13 @@ impl Weights for Joined<'_> {
     }
 
     fn announce(&mut self, next: &[&[String]]) -> Result<(), Error> {
+        self.widened.keep(next.first().copied().unwrap_or_default())?;
         self.sharding.announce(next, &self.ranks)
     }
 
     fn params(&mut self, names: &[String]) -> Result<Params, Error> {
-        let _guard = no_grad_guard();
-        Ok(self.sharding.params(names, &self.ranks)?.as_kind(self.kind))
+        let params = self.sharding.params(names, &self.ranks)?;
+        self.widened.widen(params)
     }
 
     fn accumulate(&mut self, name: &str, gradient: &Tensor) {
