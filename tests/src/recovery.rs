@@ -29,6 +29,9 @@ enum Line {
     Restored(u64),
 }
 
+/// What a rank's weights hold of a step: the attempt and its own share, where it applied the step itself.
+type Share = (Option<u64>, Vec<String>);
+
 /// A value of the journal's newest file.
 #[must_use]
 pub fn journal<T: rusqlite::types::FromSql>(run: &Path, question: &str) -> T {
@@ -88,8 +91,7 @@ pub fn assert_exactly_once(run: &Path) {
         }
     }
     let ranks: BTreeSet<u64> = steps.iter().flat_map(|step| step.members.iter().copied()).collect();
-    // What a rank's weights hold: by step, the attempt, and its own share where it applied the step itself.
-    let mut shares: BTreeMap<u64, BTreeMap<u64, (Option<u64>, Vec<String>)>> = BTreeMap::new();
+    let mut shares: BTreeMap<u64, BTreeMap<u64, Share>> = BTreeMap::new();
     for &rank in &ranks {
         let held = shares.entry(rank).or_default();
         for line in lines(run, rank) {

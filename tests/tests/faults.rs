@@ -117,7 +117,7 @@ fn a_worker_that_ends_by_itself_is_replaced_and_nothing_is_lost() {
 /// No heartbeat comes; the process still exists.
 #[test]
 fn a_worker_that_is_stopped_is_replaced_when_its_lease_is_over() {
-    let (_, reason) = discards(&survives("all_reduce", "stop", &["--set", "recovery.lease=2"]));
+    let (_, reason) = discards(&survives("all_reduce", "stop", &["--set", "recovery.lease=4"]));
     assert!(reason.contains("was silent for"), "{reason}");
 }
 

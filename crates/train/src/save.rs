@@ -190,7 +190,7 @@ impl Trainer {
     }
 
     /// The reference policy of a saved state, with the steps since its last move, where the stage has one.
-    fn saved_reference(&self, files: &[WeightFiles]) -> Result<Option<(Vec<(String, Tensor)>, u64)>, Error> {
+    fn saved_reference(&self, files: &[WeightFiles]) -> Result<Option<(reference::State, u64)>, Error> {
         let Some(own) = &self.reference else { return Ok(None) };
         let saved = |name: &str| {
             let found = tensors(files).find(|(stored, _)| *stored == name);
