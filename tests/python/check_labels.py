@@ -3,7 +3,7 @@
 usage: check_labels.py COORDINATOR FOLDER
 
 Predictions are "path score" lines; of a video the path is its mosaic's (name_0.png). The columns are read here anew.
-Fails where a number is more than 1e-9 from scipy's (1e-6 after the fit, where both converge).
+Fails where a number is more than 1e-9 from scipy's (after the fit 1e-6, and 1e-4 where it has no finite best curve).
 """
 
 import json
@@ -78,7 +78,8 @@ def main(coordinator, folder):
             start = [y.max(), y.min(), x.mean(), x.std() / 4]
             beta, _ = optimize.curve_fit(curve, x, y, start, maxfev=100_000, ftol=1e-14, xtol=1e-14)
             fit = abs(ours["fit"]["plcc"] - stats.pearsonr(curve(x, *beta), y)[0])
-            if fit > 1e-6:
+            # Without a bend in the data the best curve has an end at infinity: both stop somewhere on the way.
+            if fit > (1e-6 if max(abs(beta[0]), abs(beta[1])) < 100 else 1e-4):
                 sys.exit(f"{name}: {fit} from scipy after the fit")
         print(f"{name}: {len(pairs)} labels, {apart:.1e} from scipy at most, fit {fit}")
 

@@ -35,7 +35,12 @@ pub(crate) struct Load {
 
 impl Load {
     pub(crate) fn of(stage: &Stage, facts: &StageFacts, world: World) -> Self {
-        let prompt = (facts.question_bytes / BYTES_A_TOKEN + TEMPLATE + facts.picture_tokens).ceil();
+        // A vision stage shows pictures and asks nothing.
+        let text = match stage.kind {
+            StageKind::Vision => 0.0,
+            StageKind::Sft | StageKind::Prpo => facts.question_bytes / BYTES_A_TOKEN + TEMPLATE,
+        };
+        let prompt = (text + facts.picture_tokens).ceil();
         let (responses, completion) = match stage.kind {
             StageKind::Prpo => (f64::from(stage.rollout.responses), f64::from(stage.rollout.max_new_tokens)),
             StageKind::Sft => (1.0, ANSWER),

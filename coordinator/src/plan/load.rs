@@ -70,7 +70,7 @@ fn load(
 }
 
 /// MOS text as `eval` reads it.
-pub(crate) fn mos_text(text: &str, file: &str) -> Result<Vec<TextLabel>, String> {
+fn mos_text(text: &str, file: &str) -> Result<Vec<TextLabel>, String> {
     let labels = eval::parse_labels(text, file).map_err(|e| e.to_string())?;
     let label = |l: eval::Label| TextLabel { path: l.path, reference: l.reference, mos: l.mos };
     Ok(labels.into_iter().map(label).collect())

@@ -3,7 +3,7 @@
 //! or I/O.
 
 mod evaluation;
-pub(crate) mod load;
+mod load;
 mod policy;
 mod recorded;
 mod shares;

@@ -312,7 +312,7 @@ mod tests {
         let stage = stage(&[sets.as_slice(), &["data.sampler=published"]].concat());
         let samples = samples(&[21, 22, 6]);
         let plan = Plan::new(&samples, 3, 0, &stage).expect("a plan");
-        assert_eq!(plan.steps_per_epoch(), (5 + 5 + 1) / 2);
+        assert_eq!(plan.steps_per_epoch(), 5, "5 + 5 + 1 batches, two a step");
         let (mut mixed, mut seen) = (0, Vec::new());
         for (_, step) in walk(&plan, plan.steps_per_epoch() as u64) {
             let of = |batch: &[usize]| {

@@ -35,7 +35,8 @@ impl Run {
             }
         };
         let config = self.model.path.join("config.json");
-        if !config.is_file() && !(declared && self.model.shape.is_some()) {
+        let stood_in = declared && self.model.shape.is_some();
+        if !config.is_file() && !stood_in {
             missing("model.path", &config, "a model folder in Hugging Face layout");
         }
         for stage in &self.stages {

@@ -44,15 +44,15 @@ impl Set {
             [] => None,
             files => Some(predicted(&labels, files)?),
         };
-        Ok(Self::of(name, labels, own, other))
+        Ok(Self::of(name, labels, own, other.as_ref()))
     }
 
-    pub(super) fn of(name: String, labels: Vec<Label>, own: Predicted, other: Option<Predicted>) -> Self {
+    pub(super) fn of(name: String, labels: Vec<Label>, own: Predicted, other: Option<&Predicted>) -> Self {
         let (mut items, mut paired) = (Vec::new(), Vec::new());
         for (i, label) in labels.iter().enumerate() {
             let Some(prediction) = own.means[i] else { continue };
             items.push(item(label, prediction));
-            if let Some(second) = other.as_ref().and_then(|other| other.means[i]) {
+            if let Some(second) = other.and_then(|other| other.means[i]) {
                 paired.push(Paired { label: label.mos, first: prediction, second });
             }
         }

@@ -12,7 +12,7 @@ fn set(labels: &str, predictions: &[&str], against: &[&str]) -> Set {
         Predicted::of(&labels, &texts.iter().map(parsed).collect::<Vec<_>>())
     };
     let (own, other) = (read(predictions), (!against.is_empty()).then(|| read(against)));
-    Set::of("mos".into(), labels, own, other)
+    Set::of("mos".into(), labels, own, other.as_ref())
 }
 
 #[test]
