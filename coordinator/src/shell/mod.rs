@@ -19,7 +19,7 @@ use settings::{Hosts, Launcher, Run};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
-use crate::engine::{CarriedState, Engine, Event, Outcome, Spec};
+use crate::engine::{CarriedState, Engine, EvaluationSet, Event, Outcome, Record, Spec};
 use crate::failure::Failure;
 use crate::folder::{ADDRESS, OWNER, RunFolder};
 use crate::journal::{Claim, Journal, Past, RunRow};
@@ -72,7 +72,7 @@ pub struct Ended {
 /// # Errors
 /// If the run cannot begin: the port is in use, the folder holds another run, workers cannot be started.
 pub async fn run(prepared: Prepared) -> Result<Ended, Failure> {
-    let Prepared { run, hosts, planner, workers, program, state, resume } = prepared;
+    let Prepared { run, hosts, mut planner, workers, program, state, resume } = prepared;
     let (status, watched) = watch::channel("{}".to_owned());
     let mut server = Server::start(&hosts.coordinator.listen, watched).await?;
     let folder = RunFolder::make(&run.run.output).map_err(|e| {
@@ -92,6 +92,13 @@ pub async fn run(prepared: Prepared) -> Result<Ended, Failure> {
             return Err(failure);
         }
     };
+    for record in &past.records {
+        if let Record::Evaluation(e) = record
+            && e.set == EvaluationSet::Validation
+        {
+            planner.remember(e.stage, e.step, e.srcc);
+        }
+    }
     announce(&folder, &run, &owner, &server.address)?;
     let history = History::begin(&folder).map_err(Failure::other)?;
     let mut signals =
