@@ -183,7 +183,7 @@ fn read(path: &Path) -> Lease {
 /// Returns when the lease at `path` has run out.
 fn outlive(folder: &Path, path: &Path, own: &str) -> Result<(), TermError> {
     let first = read(path);
-    if first.owner == "nobody" || is_gone(&first.owner, own) {
+    if first.owner == "nobody" || is_gone(&first.owner, own) || is_requeued(&first.owner, own) {
         return Ok(());
     }
     let held = || TermError::Held { folder: folder.to_owned(), holder: first.owner.clone() };
@@ -210,6 +210,19 @@ fn process_here(owner: &str, own: &str) -> Option<u32> {
     };
     let ((process, host), (_, here)): ((u32, String), (u32, String)) = (parts(owner)?, parts(own)?);
     (host == here).then_some(process)
+}
+
+/// The holder is an earlier start of our Slurm job: Slurm gave the run to us, whatever a partition keeps alive.
+fn is_requeued(owner: &str, own: &str) -> bool {
+    let job = |text: &str| -> Option<(String, u64)> {
+        let (_, job) = text.rsplit_once(", job ")?;
+        let (job, restarts) = job.split_once(" restart ")?;
+        Some((job.to_owned(), restarts.trim().parse().ok()?))
+    };
+    match (job(owner), job(own)) {
+        (Some((old, before)), Some((new, now))) => old == new && before < now,
+        _ => false,
+    }
 }
 
 fn is_coordinator(process: u32) -> bool {
@@ -277,6 +290,17 @@ mod tests {
         }
         let error = second.join().expect("ended").expect_err("held").to_string();
         assert!(error.contains("another coordinator holds it (process 1 on elsewhere)"), "{error}");
+    }
+
+    #[test]
+    fn a_requeued_job_takes_over_from_its_earlier_start_at_once_and_from_no_other() {
+        let job =
+            |job: u64, restart: u64| format!("process 1 on x, listening on a:1, job {job} restart {restart}");
+        assert!(is_requeued(&job(7, 0), &job(7, 1)));
+        assert!(!is_requeued(&job(7, 1), &job(7, 1)));
+        assert!(!is_requeued(&job(7, 2), &job(7, 1)));
+        assert!(!is_requeued(&job(6, 0), &job(7, 1)));
+        assert!(!is_requeued("process 1 on x, listening on a:1", &job(7, 1)));
     }
 
     #[test]

@@ -5,5 +5,6 @@ pub mod evaluate;
 mod rescore;
 pub mod rewards;
 pub mod status;
+pub mod submit;
 pub mod train;
 pub mod update;

@@ -5,13 +5,13 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags};
-use settings::{DataSource, Hosts, Launcher, Run};
+use settings::{DataSource, Hosts, Run};
 use sha2::{Digest, Sha256};
 
 use crate::engine::{CarriedState, Outcome};
 use crate::failure::Failure;
 use crate::journal;
-use crate::launch::{WorkerSpec, find_worker};
+use crate::launch::{self, WorkerSpec};
 use crate::outlook;
 use crate::plan::{PlanError, Planner};
 use crate::report::{self, Facts};
@@ -57,10 +57,8 @@ pub fn run(args: Args) -> Result<(), Failure> {
     run.check_files().map_err(Failure::input)?;
     let planner = Planner::load(&run).map_err(plan_failure)?;
     let run = planner.run().clone();
-    let program = match hosts.launcher {
-        Launcher::Local => Some(find_worker()?),
-        Launcher::External => None,
-    };
+    let hosts = launch::resolved(hosts)?;
+    let program = launch::program(&hosts)?;
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let workers = WorkerSpec::all(&hosts, cores);
     let recipe_yaml = run.to_yaml();

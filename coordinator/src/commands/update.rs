@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use checkpoint::StateAbout;
 use rusqlite::{Connection, OpenFlags};
 use serde::Serialize;
-use settings::{Hosts, Launcher, Reference, Run, StageKind};
+use settings::{Hosts, Reference, Run, StageKind};
 
 use crate::engine::{CarriedState, Outcome};
 use crate::failure::Failure;
 use crate::folder::RunFolder;
 use crate::journal;
-use crate::launch::{WorkerSpec, find_worker};
+use crate::launch::{self, WorkerSpec};
 use crate::plan::{Planner, Recorded};
 use crate::report::{Lines, StepLine};
 use crate::shell::{self, Ended, Prepared};
@@ -163,10 +163,8 @@ fn settings_of(args: &Args, done: u64) -> Result<(Run, u64), Failure> {
 
 /// Runs to the end.
 fn carry_out(run: Run, hosts: Hosts, planner: Planner, state: CarriedState) -> Result<Ended, Failure> {
-    let program = match hosts.launcher {
-        Launcher::Local => Some(find_worker()?),
-        Launcher::External => None,
-    };
+    let hosts = launch::resolved(hosts)?;
+    let program = launch::program(&hosts)?;
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let workers = WorkerSpec::all(&hosts, cores);
     let runtime = tokio::runtime::Builder::new_multi_thread()

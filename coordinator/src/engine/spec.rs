@@ -81,7 +81,7 @@ impl Spec {
             min_world: or_all(recovery.min_world).min(max_world),
             max_world,
             max_discards: recovery.max_discards,
-            respawns: hosts.launcher == Launcher::Local,
+            respawns: hosts.launcher != Launcher::External,
             state: CarriedState::default(),
         }
     }

@@ -11,19 +11,16 @@ use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use super::{WorkerSpec, last_lines};
+use super::{LOG_LINES, WorkerSpec, last_lines};
 use crate::engine::{Event, Exit, Rank};
 use crate::failure::Failure;
 use crate::folder::RunFolder;
-
-/// How many lines of a dead worker's log are told.
-const LOG_LINES: usize = 8;
 
 /// The worker's program: beside the coordinator's own, else on `PATH`.
 ///
 /// # Errors
 /// If there is none.
-pub fn find_worker() -> Result<PathBuf, Failure> {
+pub(super) fn find_worker() -> Result<PathBuf, Failure> {
     let own = std::env::current_exe().ok().and_then(|exe| exe.parent().map(Path::to_path_buf));
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = own.iter().cloned().chain(std::env::split_paths(&path));
@@ -126,15 +123,15 @@ fn spawn(program: &Path, worker: &WorkerSpec, address: &str, log: &Path) -> io::
     // SAFETY: between fork and exec the closure makes two system calls, which are async-signal-safe, and
     // allocates nothing.
     unsafe {
-        command.pre_exec(move || die_with(coordinator));
+        command.pre_exec(move || die_with(coordinator, libc::SIGKILL));
     }
     command.spawn()
 }
 
-/// Has the kernel kill this process when its parent's thread ends; fails if the parent is gone already.
-fn die_with(parent: u32) -> io::Result<()> {
+/// Has the kernel signal this process when its parent's thread ends; fails if the parent is gone already.
+pub(super) fn die_with(parent: u32, by: i32) -> io::Result<()> {
     // SAFETY: prctl with PR_SET_PDEATHSIG takes a signal number and touches no memory of ours.
-    if unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) } != 0 {
+    if unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, by) } != 0 {
         return Err(io::Error::last_os_error());
     }
     // SAFETY: getppid takes nothing and cannot fail.
@@ -172,7 +169,7 @@ async fn asked(end: &mut watch::Receiver<bool>) {
     let _ = end.wait_for(|end| *end).await;
 }
 
-fn exit(status: ExitStatus) -> Exit {
+pub(super) fn exit(status: ExitStatus) -> Exit {
     match (status.signal(), status.code()) {
         (Some(signal), _) => Exit::Signal(signal),
         (None, code) => Exit::Code(code.unwrap_or(-1)),

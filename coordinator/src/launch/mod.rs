@@ -3,16 +3,112 @@
 mod external;
 mod local;
 mod log;
+mod remote;
+mod script;
+mod slurm;
+mod ssh;
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
-use settings::{DeviceKind, Hosts};
+use settings::{DeviceKind, Hosts, Launcher};
+use tokio::sync::mpsc;
 
-use crate::engine::Rank;
+use crate::engine::{Event, Rank};
+use crate::failure::Failure;
+use crate::folder::RunFolder;
+use local::{LocalWorkers, find_worker};
+use remote::RemoteWorkers;
 
-pub use external::instructions;
-pub use local::{LocalWorkers, find_worker};
 pub use log::last_lines;
+
+/// How many lines of a dead worker's log are told.
+const LOG_LINES: usize = 8;
+
+/// The workers of a run, by who starts them.
+#[derive(Debug)]
+pub enum Workers {
+    /// Children of this process.
+    Local(LocalWorkers),
+    /// On other hosts, over ssh or srun.
+    Remote(RemoteWorkers),
+    /// Somebody else's.
+    External,
+}
+
+/// The worker's program; `None` where somebody else starts it.
+///
+/// # Errors
+/// If there is none.
+pub fn program(hosts: &Hosts) -> Result<Option<PathBuf>, Failure> {
+    match hosts.launcher {
+        Launcher::External => Ok(None),
+        Launcher::Local | Launcher::Ssh | Launcher::Slurm => find_worker().map(Some),
+    }
+}
+
+/// The host file as it is to be used here: within a Slurm allocation with its nodes.
+///
+/// # Errors
+/// If a Slurm allocation is needed and not there, or does not fit.
+pub fn resolved(hosts: Hosts) -> Result<Hosts, Failure> {
+    match hosts.launcher {
+        Launcher::Slurm => slurm::in_allocation(hosts),
+        Launcher::Local | Launcher::Ssh | Launcher::External => Ok(hosts),
+    }
+}
+
+impl Workers {
+    /// Starts every worker, and says on the way what somebody else has to start; how each ends comes as
+    /// [`Event::Exited`]. Must be called on a thread that lives as long as the run: children are bound to it.
+    ///
+    /// # Errors
+    /// If a log or process cannot be made; those started before it are killed.
+    pub fn start(
+        hosts: &Hosts,
+        program: Option<&Path>,
+        workers: &[WorkerSpec],
+        address: &str,
+        folder: &RunFolder,
+        events: &mpsc::UnboundedSender<Event>,
+    ) -> Result<(Self, Option<String>), Failure> {
+        let over = |way, program| RemoteWorkers::start(way, program, workers, address, folder, events);
+        let all = match (hosts.launcher, program) {
+            (Launcher::Local, Some(program)) => {
+                Self::Local(LocalWorkers::start(program, workers, address, folder, events)?)
+            }
+            (Launcher::Ssh, Some(program)) => Self::Remote(over(Box::new(ssh::Ssh), program)?),
+            (Launcher::Slurm, Some(program)) => {
+                let gpus_per_node = hosts.slurm.gpus_per_node;
+                Self::Remote(over(Box::new(slurm::Srun { gpus_per_node }), program)?)
+            }
+            _ => return Ok((Self::External, Some(external::instructions(workers, address)))),
+        };
+        Ok((all, None))
+    }
+
+    /// Starts a rank again; `Some`: what somebody has to do for it.
+    ///
+    /// # Errors
+    /// If a log or process cannot be made.
+    pub fn restart(&mut self, rank: Rank) -> Result<Option<String>, Failure> {
+        match self {
+            Self::Local(workers) => workers.restart(rank)?,
+            Self::Remote(workers) => workers.restart(rank),
+            Self::External => return Ok(Some(format!("start rank {rank} again to go on with it"))),
+        }
+        Ok(None)
+    }
+
+    /// Ends what still lives, and waits until all are gone.
+    pub async fn end(self) {
+        match self {
+            Self::Local(workers) => workers.end().await,
+            Self::Remote(workers) => workers.end().await,
+            Self::External => {}
+        }
+    }
+}
 
 /// One worker to start.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +119,8 @@ pub struct WorkerSpec {
     pub host: String,
     /// The address that its collectives bind to.
     pub address: String,
+    /// Who logs in there, where that is said.
+    pub user: Option<String>,
     /// `cpu` or `cuda:N`, N counted on its host.
     pub device: String,
     /// Compute threads.
@@ -48,6 +146,7 @@ impl WorkerSpec {
                     rank: all.len() as Rank,
                     host: host.name.clone(),
                     address: host.address.clone(),
+                    user: host.user.clone(),
                     device: match host.device {
                         DeviceKind::Cpu => "cpu".into(),
                         DeviceKind::Cuda => format!("cuda:{local}"),

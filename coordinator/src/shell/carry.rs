@@ -65,10 +65,10 @@ impl Shell {
                 self.queue.extend(lost);
             }
             Command::Close { rank, incarnation } => self.streams.end(rank, incarnation),
-            Command::Restart { rank } => match &mut self.children {
-                Some(children) => children.restart(rank)?,
-                None => self.display.say(&format!("start rank {rank} again to go on with it")),
-            },
+            Command::Restart { rank } => {
+                let todo = self.children.as_mut().map(|children| children.restart(rank)).transpose()?;
+                todo.flatten().iter().for_each(|todo| self.display.say(todo));
+            }
             Command::Journal(record) => self.record(&record)?,
             Command::Plan { stage, number, step, attempt, world } => {
                 self.history.step_begins();

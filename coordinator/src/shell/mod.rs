@@ -15,7 +15,7 @@ use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use settings::{Hosts, Launcher, Run};
+use settings::{Hosts, Run};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
@@ -23,7 +23,7 @@ use crate::engine::{CarriedState, Engine, EvaluationSet, Event, Outcome, Record,
 use crate::failure::Failure;
 use crate::folder::{ADDRESS, OWNER, RunFolder};
 use crate::journal::{Claim, Journal, Past, RunRow};
-use crate::launch::{LocalWorkers, WorkerSpec, instructions};
+use crate::launch::{WorkerSpec, Workers};
 use crate::plan::Planner;
 use crate::server::{Arrival, Server};
 use crate::terms::{Term, TermError};
@@ -111,15 +111,9 @@ pub async fn run(prepared: Prepared) -> Result<Ended, Failure> {
     let (id, address, step) = (&past.id, &server.address, engine.committed_step());
     let (verb, root) = (if step > 0 { "goes on after" } else { "begins at" }, folder.root().display());
     display.say(&format!("run {id}: coordinator on {address}, folder {root}, {verb} step {step}"));
-    let children = match (hosts.launcher, program) {
-        (Launcher::Local, Some(program)) => {
-            Some(LocalWorkers::start(&program, &workers, &server.address, &folder, &events)?)
-        }
-        _ => {
-            display.say(&instructions(&workers, &server.address));
-            None
-        }
-    };
+    let (children, todo) =
+        Workers::start(&hosts, program.as_deref(), &workers, &server.address, &folder, &events)?;
+    todo.iter().for_each(|todo| display.say(todo));
     // Whoever asks from here on is answered by a coordinator that is there.
     term.renew().map_err(Failure::retry)?;
     let mut shell = Shell {
@@ -134,7 +128,7 @@ pub async fn run(prepared: Prepared) -> Result<Ended, Failure> {
         display,
         status,
         events,
-        children,
+        children: Some(children),
         queue: VecDeque::new(),
         lost: None,
         outcome: None,
@@ -189,8 +183,8 @@ struct Shell {
     status: watch::Sender<String>,
     /// Where work off this thread answers.
     events: mpsc::UnboundedSender<Event>,
-    /// Workers that this coordinator started itself.
-    children: Option<LocalWorkers>,
+    /// Until the run is over.
+    children: Option<Workers>,
     queue: VecDeque<Event>,
     /// When the first sign of a loss came that work has not gone on after.
     lost: Option<Instant>,
@@ -303,7 +297,12 @@ impl Signals {
 /// Who this coordinator is, for people and for the next one.
 fn owner(address: &str) -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    format!("process {} on {}, listening on {address}", std::process::id(), host.trim())
+    let job = std::env::var("SLURM_JOB_ID").map(|job| {
+        let restarts = std::env::var("SLURM_RESTART_COUNT").unwrap_or_else(|_| "0".into());
+        format!(", job {job} restart {restarts}")
+    });
+    let job = job.unwrap_or_default();
+    format!("process {} on {}, listening on {address}{job}", std::process::id(), host.trim())
 }
 
 /// Says in the folder where the coordinator listens, who it is, and what it runs.

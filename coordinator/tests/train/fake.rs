@@ -74,13 +74,18 @@ fn worker() {
     }
     eprintln!("light worker of rank {rank} begins");
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let ended = runtime.block_on(serve(rank, after("--coordinator"), Faults::from_environment()));
+    let host = after("--host");
+    let ended = runtime.block_on(serve_on(host, rank, after("--coordinator"), Faults::from_environment()));
     eprintln!("light worker of rank {rank} ends: {ended:?}");
     std::process::exit(i32::from(ended.is_err()));
 }
 
 /// Serves until told to stop; a refusal is an error.
 pub(crate) async fn serve(rank: u32, address: &str, faults: Faults) -> Result<(), String> {
+    serve_on("here", rank, address, faults).await
+}
+
+async fn serve_on(host: &str, rank: u32, address: &str, faults: Faults) -> Result<(), String> {
     let (reports, outgoing) = mpsc::channel(64);
     let say = move |incarnation, epoch, term, body| WorkerMessage {
         rank,
@@ -91,7 +96,7 @@ pub(crate) async fn serve(rank: u32, address: &str, faults: Faults) -> Result<()
     };
     let join = Join {
         version: faults.version.clone(),
-        host: "here".into(),
+        host: host.into(),
         process: std::process::id(),
         device: "cpu".into(),
         ..Join::default()
@@ -106,7 +111,7 @@ pub(crate) async fn serve(rank: u32, address: &str, faults: Faults) -> Result<()
         Some(Order::Refused(refused)) => return Err(refused.reason),
         other => return Err(format!("unexpected {other:?}")),
     };
-    let incarnation = welcome.incarnation;
+    let (incarnation, term) = (welcome.incarnation, first.term);
     let mut fake =
         Fake { rank, run: serde_json::from_str(&welcome.run_json).unwrap(), stage: 0, held: None, faults };
     let (beats, mut now) = (reports.clone(), 0);
@@ -115,7 +120,7 @@ pub(crate) async fn serve(rank: u32, address: &str, faults: Faults) -> Result<()
         loop {
             now += 1;
             let beat = Heartbeat { phase: "light".into(), progress: now };
-            if beats.send(say(incarnation, 0, 1, Report::Heartbeat(beat))).await.is_err() {
+            if beats.send(say(incarnation, 0, term, Report::Heartbeat(beat))).await.is_err() {
                 return;
             }
             tokio::time::sleep(heartbeat).await;

@@ -32,10 +32,6 @@ pub(crate) fn check(value: &mut Value, shape: &Shape, path: &Path, found: &mut V
             }
         }
         (Shape::OneOf(words), Value::String(word)) if words.contains(&word.as_str()) => {}
-        (Shape::OneOf(words), Value::String(word)) if later::word(&path.base().keys(), word) => {
-            let text = format!("{path}: {word} is not available in this version; expected {}", any_of(words));
-            found.push(Finding { path: path.clone(), text });
-        }
         (Shape::Whole(max), Value::Number(n)) if n.as_u64().is_some_and(|n| n <= *max) => {}
         (Shape::Number, Value::Number(n)) if n.as_f64().is_some_and(f64::is_finite) => {}
         (Shape::Flag, Value::Bool(_)) | (Shape::Text | Shape::TextOrTexts, Value::String(_)) => {}

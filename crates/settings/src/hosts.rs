@@ -12,8 +12,29 @@ pub struct Hosts {
     /// Where the coordinator listens.
     #[serde(default)]
     pub coordinator: Listen,
-    /// The hosts, in rank order.
+    /// The hosts, in rank order. Under `launcher: slurm` they may be left out: they are then those of the allocation.
+    #[serde(default)]
     pub hosts: Vec<Host>,
+    /// What `coordinator submit` asks Slurm for.
+    #[serde(default)]
+    pub slurm: Slurm,
+}
+
+/// What `coordinator submit` asks Slurm for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Slurm {
+    /// The partition; the cluster's default when absent.
+    pub partition: Option<String>,
+    /// The time limit as sbatch takes it, e.g. `1-00:00:00`; the partition's when absent.
+    pub time: Option<String>,
+    /// GPUs a node; each gets a worker where `hosts` is left out. 0: none, and `hosts` or `--ntasks-per-node` among
+    /// `extra` says how many workers there are.
+    pub gpus_per_node: u32,
+    /// Nodes; 0: as many as there are hosts.
+    pub nodes: u32,
+    /// Further options of sbatch, each written as on its command line.
+    pub extra: Vec<String>,
 }
 
 /// Who starts the workers.
@@ -22,6 +43,10 @@ pub struct Hosts {
 pub enum Launcher {
     /// The coordinator, as child processes on its own host that die with it.
     Local,
+    /// The coordinator, over the system's ssh; they end with it.
+    Ssh,
+    /// The coordinator within a Slurm allocation, a step a worker; they end with it.
+    Slurm,
     /// Somebody else, with `worker --rank N --coordinator ADDR`.
     External,
 }
@@ -49,6 +74,9 @@ pub struct Host {
     /// Where its workers' collectives bind.
     #[serde(default = "loopback")]
     pub address: String,
+    /// Who logs in on it under `launcher: ssh`; whoever ssh's configuration says when absent.
+    #[serde(default)]
+    pub user: Option<String>,
     /// Worker processes on it, one a device.
     pub workers: u32,
     /// What the workers compute on.

@@ -1,4 +1,4 @@
-//! Keys and words of the published contract that this version does not have yet.
+//! Keys of the published contract that this version does not have yet.
 
 use serde_yaml_ng::Value;
 
@@ -16,12 +16,8 @@ const KEYS: &[Later] = &[
     later("rollout.weights", Some("gathered"), "gathered"),
     later("recovery.redundancy", Some("none"), "none"),
     later("coordinator.interface", None, "coordinator.listen"),
-    later("hosts.user", None, "launcher local or external"),
     later("security", None, "a network that is trusted"),
-    later("slurm", None, "launcher local or external"),
 ];
-
-const WORDS: &[(&str, &[&str])] = &[("launcher", &["ssh", "slurm"])];
 
 const fn later(key: &'static str, only: Option<&'static str>, expected: &'static str) -> Later {
     Later { key, only, expected }
@@ -43,9 +39,4 @@ pub(crate) fn key(key: &str, value: &Value) -> Option<Verdict> {
         return Some(Verdict::Accept);
     }
     Some(Verdict::Refuse(format!("{key} is not available in this version; expected {}", later.expected)))
-}
-
-/// Whether the contract has `word` as a value of `key` that this version lacks.
-pub(crate) fn word(key: &str, word: &str) -> bool {
-    WORDS.iter().any(|(known, words)| *known == key && words.contains(&word))
 }

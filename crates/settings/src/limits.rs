@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::Display;
 
 use crate::check::Finding;
-use crate::hosts::Hosts;
+use crate::hosts::{Hosts, Launcher};
 use crate::position::Path;
 use crate::run::{Run, Stage, StageKind};
 use crate::sections::{DataSource, Lora, Reference, Sampler, Scope, Trainable};
@@ -300,7 +300,20 @@ pub(crate) fn host_limits(hosts: &Hosts) -> Vec<Finding> {
         listen.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
     let at = Path::dotted("coordinator.listen");
     limits.demand(fits, &at, format!("\"{listen}\""), "host:port, port 0 where the system may choose");
-    limits.at_least(hosts.hosts.len() as u64, 1, &Path::dotted("hosts"));
+    if hosts.launcher != Launcher::Slurm {
+        limits.at_least(hosts.hosts.len() as u64, 1, &Path::dotted("hosts"));
+    }
+    if hosts.launcher == Launcher::Ssh && is_loopback(listen) {
+        let away = hosts.hosts.iter().find(|host| !is_loopback(&host.address));
+        let expected = away.map_or_else(String::new, |host| {
+            format!("an address of this host that host \"{}\" ({}) reaches", host.name, host.address)
+        });
+        limits.demand(away.is_none(), &at, format!("\"{listen}\""), &expected);
+    }
+    let options = hosts.slurm.partition.iter().chain(&hosts.slurm.time).chain(&hosts.slurm.extra);
+    for option in options.filter(|option| option.is_empty() || option.contains(char::is_control)) {
+        limits.demand(false, &Path::dotted("slurm"), format!("{option:?}"), "a word or option on one line");
+    }
     let mut names = BTreeSet::new();
     let mut world = 0u64;
     for (i, host) in hosts.hosts.iter().enumerate() {
@@ -312,6 +325,12 @@ pub(crate) fn host_limits(hosts: &Hosts) -> Vec<Finding> {
             "\"\"",
             "a host name or IP address",
         );
+        if let Some(user) = &host.user {
+            let fits = !user.is_empty() && !user.starts_with('-') && !user.contains(char::is_whitespace);
+            limits.demand(fits, &at.key("user"), format!("\"{user}\""), "the name of a user");
+        }
+        let fits = !host.address.starts_with('-') && !host.address.contains(char::is_whitespace);
+        limits.demand(fits, &at.key("address"), format!("\"{}\"", host.address), "a host name or IP address");
         limits.at_least(host.workers.into(), 1, &at.key("workers"));
         world += u64::from(host.workers);
         let expected = format!("at most {MOST_WORKERS} with the hosts before it");
@@ -322,4 +341,9 @@ pub(crate) fn host_limits(hosts: &Hosts) -> Vec<Finding> {
         }
     }
     limits.0
+}
+
+/// Whether an address, with or without a port, is one that only its own host reaches.
+fn is_loopback(address: &str) -> bool {
+    ["127.", "localhost", "::1", "[::1]"].iter().any(|start| address.starts_with(start))
 }

@@ -35,14 +35,12 @@ fn an_unknown_key_is_refused_with_its_line_and_the_nearest_known_one() {
 
 #[test]
 fn what_the_contract_names_and_this_version_lacks_is_said_so() {
-    let text = "launcher: slurm\ncoordinator: { listen: 'h:1', interface: eth0 }\nhosts: [{ name: a, workers: 1, user: u }]\nslurm: { nodes: 2 }\n";
+    let text = "launcher: slurm\ncoordinator: { listen: 'h:1', interface: eth0 }\nhosts: [{ name: a, workers: 1, user: u }]\nslurm: { nodes: 2 }\nsecurity: {}\n";
     assert_eq!(
         complaints(text),
         [
-            "hosts.yaml:1: launcher: slurm is not available in this version; expected local or external",
             "hosts.yaml:2: coordinator.interface is not available in this version; expected coordinator.listen",
-            "hosts.yaml:3: hosts.user is not available in this version; expected launcher local or external",
-            "hosts.yaml:4: slurm is not available in this version; expected launcher local or external",
+            "hosts.yaml:5: security is not available in this version; expected a network that is trusted",
         ]
     );
 }
@@ -63,7 +61,7 @@ fn ranges_are_said_where_the_value_stands() {
         assert!(said.starts_with(expected), "{said}\n{expected}");
     }
     assert_eq!(complaints("launcher: local\nhosts: []\n"), ["hosts.yaml:2: hosts 0 must be at least 1"]);
-    assert_eq!(complaints("launcher: local\n"), ["hosts.yaml: hosts is missing"]);
+    assert_eq!(complaints("launcher: local\n"), ["hosts.yaml: hosts 0 must be at least 1"]);
 }
 
 #[test]
@@ -76,4 +74,24 @@ fn environments_take_any_variable() {
         complaints("launcher: local\nhosts: [{name: a, workers: 1, environment: {A: 1}}]")[0]
             .contains("expected text")
     );
+}
+
+#[test]
+fn slurm_may_leave_the_hosts_to_the_allocation_and_ssh_must_be_reachable() {
+    let text = "launcher: slurm\nslurm: { partition: gpu, time: '1-00:00:00', gpus_per_node: 8, nodes: 4, extra: ['--account=x'] }\n";
+    let hosts = parse_hosts("h", text).expect("a good file");
+    assert_eq!((hosts.launcher, hosts.hosts.len(), hosts.slurm.nodes), (Launcher::Slurm, 0, 4));
+    assert_eq!(hosts.slurm.extra, ["--account=x"]);
+    let text = "launcher: ssh\nhosts:\n  - { name: a, workers: 1, user: me, address: 10.0.0.2 }\n";
+    assert!(
+        complaints(text)[0]
+            .contains("\"127.0.0.1:0\" must be an address of this host that host \"a\" (10.0.0.2)"),
+        "{:?}",
+        complaints(text)
+    );
+    let text = "launcher: ssh\nhosts: [{ name: a, workers: 1, user: -oProxyCommand=x, address: '-x' }]\n";
+    let said = complaints(text);
+    assert!(said.iter().any(|s| s.contains("must be the name of a user")), "{said:?}");
+    assert!(said.iter().any(|s| s.contains("must be a host name or IP address")), "{said:?}");
+    assert!(complaints("launcher: slurm\nslurm: { extra: [\"a\\nb\"] }\n")[0].contains("on one line"));
 }
