@@ -6,7 +6,7 @@ use std::time::Duration;
 use checkpoint::weights::WeightFiles;
 use model::{Config, Params, Processor, Qwen};
 use proto::v1::{BeginStage, FormEpoch, StageReady, TrainItem};
-use settings::{Dtype, Sharding, Stage};
+use settings::{Dtype, Recompute, Sharding, Stage};
 use tch::{Device, Kind};
 use train::{Counts, Error, Item, Place, Prepared, Seat, Trainer};
 
@@ -85,6 +85,9 @@ impl Bench {
                 self.run.stages.len()
             ))
         })?;
+        // Whoever shards a model and recomputes wants memory more than time.
+        let sharded = matches!(stage.parallel.sharding, Sharding::Full | Sharding::Hybrid);
+        heap::spare(sharded && stage.parallel.recompute == Recompute::Blocks);
         match &mut self.model {
             Some((inputs, trainer)) if order.weights.is_empty() => {
                 inputs.begin_stage(&stage.data);
