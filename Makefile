@@ -118,6 +118,7 @@ bench-memory: build setup-test
 bench-shard: build setup-test
 	$(PYTHON) tests/python/bench_world.py $(BIN) --cache $(CACHE)/bench-models
 	$(PYTHON) tests/python/bench_world.py $(BIN) --cache $(CACHE)/bench-models --workers 4 --nodes 2 --runs 1
+	$(PYTHON) tests/python/check_sharded_memory.py $(BIN) --cache $(CACHE)/bench-models
 
 ## make bench-link        the update over links of 100 Mbit/s, against its compute and its communication (root)
 bench-link: build setup-test

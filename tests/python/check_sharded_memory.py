@@ -2,7 +2,7 @@
 through `coordinator update` on worlds of several sizes: the most memory resident in a step, less what a worker with a model
 of next to nothing takes for the same sample. Fails where a world leaves the formula, or takes no less than a smaller one.
 
-usage: check_sharded_memory.py PROGRAMS_FOLDER [--size 30M] [--workers 1 2 4] [--recompute none] [--dtype bfloat16] [--limit 0.15]
+usage: check_sharded_memory.py PROGRAMS_FOLDER [--size 30M] [--workers 1 2 4] [--recompute blocks] [--dtype bfloat16] [--limit 0.15]
                                [--cache FOLDER]
 """
 import argparse, sys, tempfile
@@ -18,7 +18,7 @@ def arguments():
     a.add_argument("programs")
     a.add_argument("--size", default="30M", choices=list(SIZES))
     a.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4])
-    a.add_argument("--recompute", default="none", choices=["none", "blocks"])
+    a.add_argument("--recompute", default="blocks", choices=["none", "blocks"])
     a.add_argument("--dtype", default="bfloat16", choices=["bfloat16", "float32"])
     a.add_argument("--limit", type=float, default=0.15)
     a.add_argument("--cache", default=None, help="keeps the models")
@@ -44,7 +44,7 @@ def formula(sizes, workers, dtype):
 def peak(a, folder, size, workers, cache):
     model = model_of(size, cache)
     run = SimpleNamespace(programs=a.programs, workers=workers, nodes=1, rate=None, steps=3, dtype=a.dtype, recompute=a.recompute,
-                          samples=1, responses=2, tokens=8)
+                          samples=1, responses=1, tokens=4, side=0)
     rollouts(run, folder, model)
     lines = update(run, folder, model, "full", hosts(run, folder))
     return max(line["metrics"]["max_peak_bytes"] for line in lines)

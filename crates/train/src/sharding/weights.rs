@@ -1,5 +1,7 @@
 //! What a forward and backward pass sees of the weights.
 
+use std::time::Instant;
+
 use model::Params;
 use tch::Tensor;
 
@@ -29,6 +31,8 @@ pub(crate) struct Joined<'a> {
     pub(crate) ranks: Ranks<'a>,
     /// Whether it is the step's last micro-batch.
     pub(crate) last: bool,
+    /// When the first block was through with its backward: until then there is no gradient to send.
+    pub(crate) closed: Option<Instant>,
 }
 
 impl Weights for Joined<'_> {
@@ -51,6 +55,7 @@ impl Weights for Joined<'_> {
     }
 
     fn reduce_above(&mut self, last_open: Option<BlockId>) -> Result<(), Error> {
+        self.closed.get_or_insert_with(Instant::now);
         self.sharding.reduce_above(last_open, self.last, &self.ranks)
     }
 }
