@@ -12,7 +12,7 @@ BIN := $(CARGO_TARGET_DIR)/release
 DATA := runs/quickstart-data
 PYTHON := $(CACHE)/venv/bin/python3
 
-.PHONY: help setup build quickstart warmstart dataset test lint bench bench-rollout bench-preprocess bench-video bench-step bench-memory bench-shard bench-link check-memory check-nccl fuzz clean
+.PHONY: help setup build small small-two-stage small-video small-visualquality-r1 small-videos results quickstart warmstart dataset test test-faults lint bench bench-rollout bench-preprocess bench-video bench-step bench-memory bench-shard bench-link check-memory check-nccl fuzz clean
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
 
@@ -38,6 +38,26 @@ quickstart: dataset
 	rm -rf runs/quickstart
 	$(BIN)/coordinator --nodes configs/hosts/local.yaml --recipe configs/quickstart.yaml
 
+## make small         the small two-stage, video and VisualQuality-R1 recipes, each with its report in runs/
+small: small-two-stage small-video small-visualquality-r1
+small-two-stage: dataset
+	rm -rf runs/small_two_stage
+	$(BIN)/coordinator --nodes configs/hosts/local.yaml --recipe configs/small_two_stage.yaml
+small-visualquality-r1: dataset
+	rm -rf runs/small_visualquality_r1
+	$(BIN)/coordinator --nodes configs/hosts/local.yaml --recipe configs/small_visualquality_r1.yaml
+small-video: small-videos
+	rm -rf runs/small_vqa
+	$(BIN)/coordinator --nodes configs/hosts/local.yaml --recipe configs/small_vqa.yaml
+
+## make small-videos  short clips with proxy labels (VMAF) from the setup's videos
+small-videos: build setup-test
+	$(PYTHON) tests/python/make_videos.py $(CACHE)/videos runs/small-videos
+
+## make results       PRPO beside VisualQuality-R1, three seeds, into docs/results.md (about an hour)
+results: dataset setup-test
+	$(PYTHON) tests/python/results.py $(BIN)
+
 ## make warmstart    train the quickstart's starting checkpoint again: vision, then language
 warmstart: dataset
 	rm -rf runs/warmstart runs/warmstart-init
@@ -48,6 +68,11 @@ warmstart: dataset
 test: setup-test
 	cargo build --release --workspace --bins
 	LD_LIBRARY_PATH=$(LIBTORCH_LIB) cargo nextest run --cargo-profile release --workspace
+
+## make test-faults  every kind of fault at every moment, under every sharding (half an hour)
+test-faults: setup-test
+	cargo build --release --workspace --bins
+	LD_LIBRARY_PATH=$(LIBTORCH_LIB) cargo nextest run --cargo-profile release --workspace --features tests/fault-matrix --test fault_matrix
 
 ## make lint         format, clippy, licences and sources, arrows between crates
 lint: setup-test
@@ -93,6 +118,7 @@ bench-memory: build setup-test
 bench-shard: build setup-test
 	$(PYTHON) tests/python/bench_world.py $(BIN) --cache $(CACHE)/bench-models
 	$(PYTHON) tests/python/bench_world.py $(BIN) --cache $(CACHE)/bench-models --workers 4 --nodes 2 --runs 1
+	$(PYTHON) tests/python/check_sharded_memory.py $(BIN) --cache $(CACHE)/bench-models
 
 ## make bench-link        the update over links of 100 Mbit/s, against its compute and its communication (root)
 bench-link: build setup-test

@@ -8,6 +8,7 @@ pub mod failure;
 pub mod folder;
 pub mod journal;
 pub mod launch;
+pub mod outlook;
 pub mod plan;
 pub mod report;
 pub mod server;

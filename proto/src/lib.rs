@@ -1,7 +1,7 @@
 //! The wire between coordinator and workers: generated from `run/v1/run.proto`.
 
 /// Version that both sides must share: the package's, with the protocol's revision.
-pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "+wire.2");
+pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "+wire.3");
 
 /// Largest message either side accepts, bytes: a step's completions are far below it.
 pub const MAX_MESSAGE_BYTES: usize = 64 << 20;

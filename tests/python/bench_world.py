@@ -69,6 +69,19 @@ def parameters(model):
     return total, embedding, kept
 
 
+def blocks(model):
+    """Parameters of each block as they are gathered and reduced (crates/train/src/blocks.rs)."""
+    from safetensors import safe_open
+    sizes = {}
+    for path in glob.glob(f"{model}/*.safetensors"):
+        with safe_open(path, "pt") as f:
+            for name in f.keys():
+                words = [w for w in name.split(".") if w not in ("model", "language_model")]
+                block = ".".join(words[:3 if words[1] == "blocks" else 2])
+                sizes[block] = sizes.get(block, 0) + f.get_tensor(name).numel()
+    return list(sizes.values())
+
+
 def theory(sharding, weights, ranks, sets, width):
     """Bytes that a rank sends a step of one micro-batch; `sets` are the nodes that hold copies."""
     total, embedding, kept = weights
@@ -86,7 +99,8 @@ def rollouts(a, folder, model):
         for i in range(a.samples):
             for k in range(a.responses):
                 ids = [draw.randrange(400) for _ in range(a.tokens)]
-                f.write(json.dumps(dict(id=str(i), images=[f"{folder}/{i}.png"], prompt=PROMPT, completion_ids=ids,
+                images = [f"{folder}/{i}.png"] if a.side else []
+                f.write(json.dumps(dict(id=str(i), images=images, prompt=PROMPT if a.side else "Rate.", completion_ids=ids,
                                         advantage=(k - (a.responses - 1) / 2) / max(a.responses, 1))) + "\n")
     return path
 
@@ -135,8 +149,8 @@ def measure(a, folder, model, sharding, cores):
     lines = update(a, folder, model, sharding, cores)
     metric = lambda name: median(lines, lambda l: l["metrics"].get(name, 0.0))
     sent = sum(metric(f"sent_{kind}") for kind in ("all_reduce", "all_gather", "reduce_scatter")) / a.workers
-    return dict(seconds=[l["seconds"] for l in lines], sent=sent, wire=metric("sent_on_the_wire") / a.workers,
-                waited=metric("max_wait_seconds"), peak=max(l["metrics"]["max_peak_bytes"] for l in lines))
+    return dict(seconds=[l["seconds"] for l in lines], sent=sent, wire=metric("sent_on_the_wire") / a.workers, across=metric("sent_across_nodes") / a.workers,
+                waited=metric("max_wait_seconds"), silent=metric("max_silent_seconds"), peak=max(l["metrics"]["max_peak_bytes"] for l in lines))
 
 
 def rate_bytes(rate):
@@ -172,6 +186,10 @@ def compare(a, size, cache):
         row = dict(sharding=sharding, all={rate: one["seconds"] for rate, one in by_rate.items()}, seconds=seconds, sent=one["sent"], wire=one["wire"], theory=expected, peak=one["peak"])
         text = (f"  {sharding:10} {seconds:7.3f} s  sent {one['sent'] / 1e6:8.2f} MB a rank, {one['sent'] / expected if expected else 1:5.3f} of theory, "
                 f"{one['wire'] / 1e6:8.2f} MB on the wire  waited {one['waited']:6.3f} s  peak {one['peak'] / 2**20:6.0f} MiB")
+        if sharding == "hybrid" and nodes > 1:
+            between = 2 * (nodes - 1) / nodes * 4 * weights[0] / (a.workers // nodes)
+            row.update(across=one["across"])
+            text += f"  across nodes {one['across'] / 1e6:.2f} MB, {one['across'] / between:5.3f} of theory"
         if "replicate" in found:
             base = found["replicate"].get("here") or found["replicate"]["off"]
             row["to_replicate"] = seconds / statistics.median(base["seconds"])
@@ -179,8 +197,10 @@ def compare(a, size, cache):
         if a.rate:
             held = statistics.median(by_rate[a.rate]["seconds"])
             communication = one["sent"] / rate_bytes(a.rate)
-            row.update(held=held, communication=communication, ratio=held / max(seconds, communication))
-            text += f"\n             at {a.rate}: {held:7.3f} s, {by_rate[a.rate]['waited']:.3f} of them waiting; compute {seconds:.3f}, communication {communication:.3f}: {row['ratio']:.3f} of the larger"
+            # What sums all its gradients after its forward pass cannot be faster than both, one after the other.
+            bound = max(seconds, communication + (one["silent"] if sharding == "replicate" else 0))
+            row.update(held=held, communication=communication, bound=bound, ratio=held / max(seconds, communication))
+            text += f"\n             at {a.rate}: {held:7.3f} s, {by_rate[a.rate]['waited']:.3f} of them waiting; compute {seconds:.3f}, communication {communication:.3f}: {row['ratio']:.3f} of the larger, {held / bound:.3f} of what the order of a step allows ({bound:.3f})"
         print(text, flush=True)
         rows.append(row)
     return dict(size=size, parameters=weights[0], workers=a.workers, rows=rows)

@@ -18,6 +18,8 @@ pub struct Step {
     pub members: Vec<u64>,
     /// Ids of the samples that it trained on.
     pub samples: BTreeSet<String>,
+    /// Steps of the data epoch that the plan has taken after it.
+    position: u64,
 }
 
 /// A line of a worker's record.
@@ -26,6 +28,9 @@ enum Line {
     Applied { step: u64, attempt: u64, samples: Vec<String> },
     Restored(u64),
 }
+
+/// What a rank's weights hold of a step: the attempt and its own share, where it applied the step itself.
+type Share = (Option<u64>, Vec<String>);
 
 /// A value of the journal's newest file.
 #[must_use]
@@ -38,7 +43,7 @@ pub fn journal<T: rusqlite::types::FromSql>(run: &Path, question: &str) -> T {
 #[must_use]
 pub fn steps(run: &Path) -> Vec<Step> {
     let journal = rusqlite::Connection::open(run.join("journal.sqlite")).expect("a journal");
-    let question = "SELECT step, attempt, members, samples FROM steps WHERE voided = 0 ORDER BY step";
+    let question = "SELECT step, attempt, members, samples, cursor FROM steps WHERE voided = 0 ORDER BY step";
     let mut rows = journal.prepare(question).expect("a table of steps");
     let step = |row: &rusqlite::Row<'_>| {
         let list = |text: String| serde_json::from_str::<Vec<Value>>(&text).expect("a list");
@@ -48,6 +53,9 @@ pub fn steps(run: &Path) -> Vec<Step> {
             attempt: row.get::<_, i64>(1)?.unsigned_abs(),
             members: list(row.get(2)?).iter().map(|rank| rank.as_u64().expect("a rank")).collect(),
             samples: samples.collect(),
+            position: serde_json::from_str::<Value>(&row.get::<_, String>(4)?).expect("a cursor")["position"]
+                .as_u64()
+                .expect("a position"),
         })
     };
     rows.query_map([], step).expect("rows").map(|row| row.expect("a row")).collect()
@@ -73,17 +81,17 @@ fn lines(run: &Path, rank: u64) -> Vec<Line> {
 /// steps (of one data epoch), and what each rank applied, or took over from one that had, is what the journal says.
 pub fn assert_exactly_once(run: &Path) {
     let steps = steps(run);
-    let mut seen: BTreeMap<&str, u64> = BTreeMap::new();
+    let per_epoch = steps.iter().map(|step| step.position).max().unwrap_or(1).max(1);
+    let mut seen: BTreeMap<(u64, &str), u64> = BTreeMap::new();
     for (number, step) in (1..).zip(&steps) {
         assert_eq!(step.step, number, "a step is missing or twice in the journal");
         for sample in &step.samples {
-            let before = seen.insert(sample, number);
+            let before = seen.insert(((number - 1) / per_epoch, sample), number);
             assert_eq!(before, None, "sample {sample} is in step {number} and in that of before");
         }
     }
     let ranks: BTreeSet<u64> = steps.iter().flat_map(|step| step.members.iter().copied()).collect();
-    // What a rank's weights hold: by step, the attempt, and its own share where it applied the step itself.
-    let mut shares: BTreeMap<u64, BTreeMap<u64, (Option<u64>, Vec<String>)>> = BTreeMap::new();
+    let mut shares: BTreeMap<u64, BTreeMap<u64, Share>> = BTreeMap::new();
     for &rank in &ranks {
         let held = shares.entry(rank).or_default();
         for line in lines(run, rank) {

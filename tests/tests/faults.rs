@@ -117,7 +117,7 @@ fn a_worker_that_ends_by_itself_is_replaced_and_nothing_is_lost() {
 /// No heartbeat comes; the process still exists.
 #[test]
 fn a_worker_that_is_stopped_is_replaced_when_its_lease_is_over() {
-    let (_, reason) = discards(&survives("all_reduce", "stop", &["--set", "recovery.lease=2"]));
+    let (_, reason) = discards(&survives("all_reduce", "stop", &["--set", "recovery.lease=4"]));
     assert!(reason.contains("was silent for"), "{reason}");
 }
 
@@ -126,6 +126,179 @@ fn a_worker_that_is_stopped_is_replaced_when_its_lease_is_over() {
 fn a_worker_whose_work_hangs_is_replaced_when_its_progress_is_overdue() {
     let (_, reason) = discards(&survives("rollout", "hang", &["--set", "recovery.progress=5"]));
     assert!(reason.contains("made no progress for"), "{reason}");
+}
+
+/// What an undisturbed run of the scene ends with.
+fn undisturbed(scene: &Scene, more: &[&str]) -> std::collections::BTreeMap<String, String> {
+    let folder = scene.text("undisturbed");
+    let _ = scene.run(&[["--output", folder.as_str()].as_slice(), &NO_EVALUATION, more].concat()).with(0);
+    weights(Path::new(&folder))
+}
+
+/// Workers that somebody else started; killed when dropped.
+struct Outside(Vec<std::process::Child>);
+
+impl Outside {
+    fn start(scene: &Scene, ranks: u32) -> Self {
+        let address = scene.run_folder().join("address");
+        let worker = |rank: u32| {
+            let mut command = std::process::Command::new(tests::program("worker"));
+            command.args(["--rank", &rank.to_string(), "--threads", "1", "--host", "here", "--coordinator"]);
+            command.arg(&address).env("OMP_NUM_THREADS", "1").spawn().unwrap()
+        };
+        Self((0..ranks).map(worker).collect())
+    }
+
+    /// The exit codes, once all have ended.
+    fn ends(mut self) -> Vec<Option<i32>> {
+        self.0.iter_mut().map(|worker| worker.wait().unwrap().code()).collect()
+    }
+}
+
+impl Drop for Outside {
+    fn drop(&mut self) {
+        for worker in &mut self.0 {
+            // It fails only where it has ended.
+            let _ = worker.kill();
+            let _ = worker.wait();
+        }
+    }
+}
+
+/// Workers that are not its children keep the run's state in memory, and the journal has the rest.
+#[test]
+fn a_killed_coordinator_goes_on_with_the_workers_that_are_still_there_and_repeats_no_step() {
+    let scene = scene(40);
+    let expected = undisturbed(&scene, &[]);
+    scene.hosts("external", 2, "127.0.0.1:0");
+    let running = scene.begin(&NO_EVALUATION);
+    let _ = running.address();
+    let workers = Outside::start(&scene, 2);
+    running.wait_for_steps(5);
+    running.signal("KILL");
+    assert_eq!(running.end().code, None);
+    let ended = scene.run(&[["--resume"].as_slice(), &NO_EVALUATION].concat()).with(0);
+    assert_eq!(workers.ends(), [Some(0), Some(0)]);
+    let run = scene.run_folder();
+    assert_eq!(journal::<i64>(&run, "SELECT count(*) FROM steps WHERE voided = 1"), 0, "{}", ended.stderr);
+    assert_eq!(journal::<i64>(&run, "SELECT count(*) FROM restorations"), 0, "{}", ended.stderr);
+    assert_eq!(journal::<i64>(&run, "SELECT max(term) FROM terms"), 2);
+    assert_eq!(steps(&run).len(), 40);
+    assert_exactly_once(&run);
+    assert_eq!(weights(&run), expected);
+}
+
+/// Its children die with it: the state comes from the newest checkpoint, and the steps since are done again, with the
+/// rollouts that the journal has.
+#[test]
+fn a_killed_coordinators_run_is_taken_up_from_its_checkpoint_with_the_same_weights() {
+    let scene = scene(12);
+    let set = ["--set", "checkpoint.every=4"];
+    let expected = undisturbed(&scene, &set);
+    let arguments = [set.as_slice(), &NO_EVALUATION].concat();
+    let running = scene.begin(&arguments);
+    running.wait_for_steps(6);
+    running.signal("KILL");
+    let _ = running.end();
+    let ended = scene.run(&[["--resume"].as_slice(), &arguments].concat()).with(0);
+    assert!(ended.stderr.contains("state came from checkpoint explore-step-"), "{}", ended.stderr);
+    let run = scene.run_folder();
+    assert_eq!(steps(&run).len(), 12);
+    assert_eq!(weights(&run), expected);
+}
+
+/// A rank's part of the optimizer is gone with it: the newest checkpoint has it, and the commits since are voided.
+#[test]
+fn sharded_state_that_dies_with_a_worker_comes_from_the_newest_checkpoint() {
+    let scene = scene(5);
+    let set = ["--set", "parallel.sharding=full", "--set", "checkpoint.every=2"];
+    let expected = undisturbed(&scene, &set);
+    let fault = "faults=[{rank: 1, step: 4, phase: backward, do: kill}]";
+    let arguments = [["--allow-faults", "--set", fault].as_slice(), &set, &NO_EVALUATION].concat();
+    let ended = scene.run(&arguments).with(0);
+    let said = "state came from checkpoint explore-step-2: step 3 is repeated";
+    assert!(ended.stderr.contains(said), "{}", ended.stderr);
+    let run = scene.run_folder();
+    assert_eq!(journal::<i64>(&run, "SELECT count(*) FROM steps WHERE voided = 1"), 1);
+    assert_eq!(steps(&run).len(), 5);
+    assert_eq!(weights(&run), expected);
+}
+
+/// Two of three go on, and the third comes back into a world that has moved on.
+#[test]
+fn a_world_shrinks_when_a_worker_does_not_come_back_and_grows_when_it_does() {
+    let scene = scene(60);
+    scene.hosts("external", 3, "127.0.0.1:0");
+    let set = ["--set", "recovery.min_world=2", "--set", "recovery.restart_grace=1"];
+    let running = scene.begin(&[set.as_slice(), &NO_EVALUATION].concat());
+    let _ = running.address();
+    let mut workers = Outside::start(&scene, 3);
+    running.wait_for_steps(2);
+    let mut third = workers.0.pop().unwrap();
+    third.kill().unwrap();
+    third.wait().unwrap();
+    let run = scene.run_folder();
+    let active = || {
+        let arguments = ["status", "--json", "--output", run.to_str().unwrap()];
+        let answer =
+            std::process::Command::new(tests::program("coordinator")).args(arguments).output().unwrap();
+        let status: serde_json::Value = serde_json::from_slice(&answer.stdout).unwrap_or_default();
+        let members = status["members"].as_array().cloned().unwrap_or_default();
+        let active = members.iter().filter(|member| member["state"] == "active").count();
+        (status["epoch"].as_u64().unwrap_or(0), active)
+    };
+    wait_for("a world of two", || (active() == (2, 2)).then_some(()));
+    running.wait_for_steps(scene.lines("metrics.jsonl").len() + 2);
+    let mut again = std::process::Command::new(tests::program("worker"));
+    again.args(["--rank", "2", "--threads", "1", "--host", "here", "--coordinator"]);
+    workers.0.push(again.arg(run.join("address")).env("OMP_NUM_THREADS", "1").spawn().unwrap());
+    wait_for("a world of three", || (active() == (3, 3)).then_some(()));
+    let _ = running.end().with(0);
+    assert_eq!(workers.ends(), [Some(0); 3]);
+    let sizes: Vec<usize> = steps(&run).iter().map(|step| step.members.len()).collect();
+    assert_eq!(sizes.len(), 60);
+    assert!(sizes.contains(&2) && sizes.last() == Some(&3), "{sizes:?}");
+    assert_exactly_once(&run);
+}
+
+/// What could not be written is told; what was written stays.
+#[test]
+fn a_full_disk_stops_the_run_with_a_word_and_it_goes_on_when_there_is_room() {
+    let scene = scene(30);
+    let small = scene.path("small");
+    std::fs::create_dir(&small).unwrap();
+    let mount = |arguments: &[&str]| {
+        assert!(std::process::Command::new("mount").args(arguments).status().unwrap().success(), "mount");
+    };
+    mount(&["-t", "tmpfs", "-o", "size=64m", "tmpfs", small.to_str().unwrap()]);
+    let unmount = Unmount(small.clone());
+    let output = small.join("run");
+    let arguments = [["--output", output.to_str().unwrap()].as_slice(), &NO_EVALUATION].concat();
+    let running = tests::running::Running::start(scene.coordinator(&arguments), &output);
+    running.wait_for_steps(2);
+    // What is left of the room.
+    let filled = std::process::Command::new("dd")
+        .args(["if=/dev/zero", "bs=64k", &format!("of={}", small.join("filler").display())])
+        .output()
+        .unwrap();
+    assert!(!filled.status.success(), "the disk is full");
+    let ended = running.end().with(1);
+    assert!(ended.stderr.contains("is the disk full?"), "{}", ended.stderr);
+    std::fs::remove_file(small.join("filler")).unwrap();
+    let resumed = [["--resume"].as_slice(), &arguments].concat();
+    let running = tests::running::Running::start(scene.coordinator(&resumed), &output);
+    let _ = running.end().with(0);
+    assert_eq!(steps(&output).len(), 30);
+    drop(unmount);
+}
+
+/// Takes a file system away again.
+struct Unmount(std::path::PathBuf);
+
+impl Drop for Unmount {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg("-l").arg(&self.0).status();
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use checkpoint::weights::WeightFiles;
 use serde_json::{Value, json};
@@ -63,9 +63,22 @@ impl Setting {
     /// `coordinator update`.
     fn update(&self, workers: u32, sharding: &str, steps: u32, clip: f64) -> Outcome {
         let output = self.path(&format!("{sharding}-{workers}-{steps}-{clip}"));
+        self.outcome(&output, self.step(&output, workers, sharding, steps, clip, &[]), steps)
+    }
+
+    /// What `coordinator update` with `more` arguments says.
+    fn step(
+        &self,
+        output: &Path,
+        workers: u32,
+        sharding: &str,
+        steps: u32,
+        clip: f64,
+        more: &[&str],
+    ) -> Vec<Value> {
         let (hosts, rollouts, model) = (self.hosts(workers), self.path("rollouts.jsonl"), self.path("model"));
         let steps_text = steps.to_string();
-        let files = ["--nodes", text(&hosts), "--rollouts", text(&rollouts), "--output", text(&output)];
+        let files = ["--nodes", text(&hosts), "--rollouts", text(&rollouts), "--output", text(output)];
         let sets = [
             "model.dtype=float32".to_owned(),
             "optimizer.lr=1e-3".to_owned(),
@@ -77,13 +90,17 @@ impl Setting {
             format!("parallel.sharding={sharding}"),
         ];
         let sets: Vec<&str> = sets.iter().flat_map(|set| ["--set", set.as_str()]).collect();
-        let more = ["--model", text(&model), "--steps", &steps_text];
-        let stdout = succeed("coordinator", &[["update"].as_slice(), &files, &more, &sets].concat());
-        let mut lines: Vec<Value> = stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let model = ["--model", text(&model), "--steps", &steps_text];
+        let stdout = succeed("coordinator", &[["update"].as_slice(), &files, &model, more, &sets].concat());
+        stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// What was said and written.
+    fn outcome(&self, output: &Path, mut lines: Vec<Value>, steps: u32) -> Outcome {
         let last = lines.pop().unwrap();
         assert_eq!(lines.len(), steps as usize);
         Outcome {
-            weights: weights(&output),
+            weights: weights(output),
             norms: lines.iter().map(|l| l["grad_norm"].as_f64().unwrap()).collect(),
             last,
         }
@@ -104,7 +121,7 @@ impl Setting {
     }
 }
 
-fn weights(folder: &std::path::Path) -> BTreeMap<String, Vec<f32>> {
+fn weights(folder: &Path) -> BTreeMap<String, Vec<f32>> {
     let files = WeightFiles::open(folder).unwrap();
     let floats =
         |bytes: &[u8]| bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
@@ -134,6 +151,121 @@ fn a_step_is_the_same_on_one_to_four_workers_under_every_sharding() {
 #[test]
 fn five_steps_are_the_same_on_one_to_four_workers_under_every_sharding() {
     Setting::new().assert_exact(&every_world(), 5, 0.0, 1e-2);
+}
+
+/// One step on four workers whose state is kept, then steps on others from it.
+struct Going<'a> {
+    setting: &'a Setting,
+    sharding: &'static str,
+    state: PathBuf,
+}
+
+impl<'a> Going<'a> {
+    fn begin(setting: &'a Setting, sharding: &'static str) -> Self {
+        let state = setting.path(&format!("{sharding}-state"));
+        setting.step(&state, 4, sharding, 1, 0.05, &["--state"]);
+        Self { setting, sharding, state }
+    }
+
+    fn on(&self, workers: u32, sharding: &str, steps: u32) -> Outcome {
+        let output = self.setting.path(&format!("{}-then-{sharding}-{workers}-{steps}", self.sharding));
+        let from = ["--resume-from", text(&self.state)];
+        let lines = self.setting.step(&output, workers, sharding, steps, 0.05, &from);
+        // Steps count on.
+        assert_eq!(lines[0]["step"], 2);
+        self.setting.outcome(&output, lines, steps)
+    }
+
+    /// Holds what went on to steps that were never stopped.
+    fn assert_follows(&self, never: &Outcome, other: &Outcome, bound: f64) {
+        let apart = apart(&never.weights, &other.weights) / apart(&weights(&self.state), &never.weights);
+        let case = format!("{} after {} steps", self.sharding, other.norms.len());
+        assert!(apart <= bound, "{case}: {apart:e} of a step");
+        let norm = (other.norms[0] / never.norms[1] - 1.0).abs();
+        assert!(norm <= 1e-6, "{case}: norm off by {norm:e}");
+    }
+}
+
+#[test]
+fn a_state_of_four_workers_goes_on_on_three_as_if_never_stopped() {
+    let setting = Setting::new();
+    for sharding in SHARDINGS {
+        let going = Going::begin(&setting, sharding);
+        for (steps, bound) in [(1, 1e-4), (5, 1e-2)] {
+            let never = setting.update(4, sharding, 1 + steps, 0.05);
+            going.assert_follows(&never, &going.on(3, sharding, steps), bound);
+        }
+    }
+}
+
+#[test]
+fn a_state_goes_on_bit_for_bit_on_the_same_workers_and_under_another_sharding_within_rounding() {
+    let setting = Setting::new();
+    for (sharding, then) in SHARDINGS.into_iter().zip(["full", "hybrid", "replicate", "optimizer"]) {
+        let (going, never) = (Going::begin(&setting, sharding), setting.update(4, sharding, 3, 0.05));
+        let again = going.on(4, sharding, 2);
+        assert!(again.weights == never.weights, "{sharding}: not the same bits");
+        assert_eq!(again.norms, never.norms[1..]);
+        going.assert_follows(&never, &going.on(2, then, 2), 1e-2);
+    }
+}
+
+#[test]
+fn a_state_that_is_damaged_or_of_another_optimizer_model_or_kind_is_refused() {
+    let setting = Setting::new();
+    let going = Going::begin(&setting, "full");
+    let (hosts, rollouts, output) = (setting.hosts(1), setting.path("rollouts.jsonl"), setting.path("none"));
+    let refused = |model: &str, from: &Path, set: &str| {
+        let (model, dtype) = (setting.path(model), "model.dtype=float32");
+        let files =
+            ["update", "--nodes", text(&hosts), "--rollouts", text(&rollouts), "--output", text(&output)];
+        let from = ["--model", text(&model), "--resume-from", text(from), "--set", dtype, "--set", set];
+        let message = fail("coordinator", &[files.as_slice(), &from].concat(), 2);
+        assert!(!output.exists());
+        // What a worker finds is said after how far the world came.
+        message.trim_end().lines().next_back().unwrap_or_default().to_owned()
+    };
+    let betas = refused("model", &going.state, "optimizer.betas=[0.9, 0.95]");
+    assert!(betas.contains("optimizer.betas was [0.9,0.999]"), "{betas}");
+    let trains = refused("model", &going.state, "model.trainable=language");
+    assert!(trains.contains("another model or stage"), "{trains}");
+    let other = ["--layers", "3", "--vision-depth", "2", "--hidden", "32", "--seed", "21"];
+    script("make_tiny_model.py", &[&[text(&setting.path("other"))], other.as_slice()].concat());
+    let other = refused("other", &going.state, "optimizer.lr=1e-3");
+    assert!(other.contains("another model or stage"), "{other}");
+    let plain = setting.path("plain");
+    setting.step(&plain, 1, "full", 1, 0.05, &[]);
+    let plain = refused("model", &plain, "optimizer.lr=1e-3");
+    assert!(plain.contains("training_state.json"), "{plain}");
+    let part = going.state.join("training_state-00002-of-00004.safetensors");
+    let mut bytes = fs::read(&part).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&part, bytes).unwrap();
+    let damaged = refused("model", &going.state, "optimizer.lr=1e-3");
+    assert!(damaged.contains("00002-of-00004.safetensors: sha256 is"), "{damaged}");
+    fs::remove_file(&part).unwrap();
+    let missing = refused("model", &going.state, "optimizer.lr=1e-3");
+    assert!(missing.contains("00002-of-00004.safetensors"), "{missing}");
+}
+
+#[test]
+fn the_tool_on_one_model_goes_on_from_a_worlds_state_and_a_world_from_the_tools() {
+    let setting = Setting::new();
+    let going = Going::begin(&setting, "full");
+    let [model, rollouts, alone] = ["model", "rollouts.jsonl", "alone"].map(|name| setting.path(name));
+    let files = ["update", "--model", text(&model), "--rollouts", text(&rollouts), "--output", text(&alone)];
+    let sets = ["model.dtype=float32", "optimizer.lr=1e-3", "optimizer.schedule=constant"];
+    let mut sets: Vec<&str> = sets.iter().flat_map(|set| ["--set", set]).collect();
+    sets.extend(["--set", "optimizer.max_grad_norm=0.05", "--set", "parallel.token_budget=80"]);
+    let state = ["--resume-from", text(&going.state), "--state"];
+    succeed("worker", &[files.as_slice(), &state, &sets].concat());
+    let two = setting.update(4, "full", 2, 0.05);
+    assert!(apart(&two.weights, &weights(&alone)) <= 1e-4 * apart(&weights(&going.state), &two.weights));
+    let back = setting.path("back");
+    let lines = setting.step(&back, 2, "optimizer", 1, 0.05, &["--resume-from", text(&alone)]);
+    assert_eq!(lines[0]["step"], 3);
+    let three = setting.update(4, "full", 3, 0.05);
+    assert!(apart(&three.weights, &weights(&back)) <= 1e-2 * apart(&two.weights, &three.weights));
 }
 
 #[test]

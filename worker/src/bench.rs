@@ -6,7 +6,7 @@ use std::time::Duration;
 use checkpoint::weights::WeightFiles;
 use model::{Config, Params, Processor, Qwen};
 use proto::v1::{BeginStage, FormEpoch, Held, StageReady, TrainItem};
-use settings::{Dtype, Phase, Sharding, Stage};
+use settings::{Dtype, Phase, Recompute, Sharding, Stage};
 use tch::{Device, Kind};
 use train::{Counts, Error, Item, Place, Prepared, Seat, Trainer};
 
@@ -162,6 +162,7 @@ impl Bench {
     pub(crate) fn begin_afresh(&mut self, stage: Stage) -> Result<(), Stopped> {
         // Two models at once may not fit.
         self.model = None;
+        spare_memory(&stage);
         self.source = self.run.model.path.clone();
         self.model = Some(self.load(&stage)?);
         self.stage = Some(stage);
@@ -180,6 +181,7 @@ impl Bench {
         self.forget_prepared();
         // A stage that fails to begin leaves nothing that could be gone on with.
         self.control.hold(None);
+        spare_memory(&stage);
         match &mut self.model {
             Some((inputs, trainer)) if order.weights.is_empty() => {
                 inputs.begin_stage(&stage.data);
@@ -191,6 +193,10 @@ impl Bench {
                     self.source = PathBuf::from(&order.weights);
                 }
                 self.model = Some(self.load(&stage)?);
+                if !order.state.is_empty() {
+                    let loaded = self.trainer()?.load_state(Path::new(&order.state));
+                    loaded.map_err(|e| Stopped::Input(e.to_string()))?;
+                }
             }
         }
         self.stage = Some(stage);
@@ -339,6 +345,12 @@ impl Bench {
         };
         Ok(trainer.prepare(items, counts, lr, group, &mut advance)?)
     }
+}
+
+/// Whoever shards a model and recomputes wants memory more than time.
+fn spare_memory(stage: &Stage) {
+    let sharded = matches!(stage.parallel.sharding, Sharding::Full | Sharding::Hybrid);
+    heap::spare(sharded && stage.parallel.recompute == Recompute::Blocks);
 }
 
 /// What of the weights a trainer owns, as the coordinator hears it.

@@ -137,7 +137,7 @@ fn form(epoch: u64, ranks: &mut [&mut Rank], host: usize) -> Vec<Option<Held>> {
 }
 
 fn begin() -> Order {
-    Order::BeginStage(BeginStage { stage: 0, weights: String::new() })
+    Order::BeginStage(BeginStage { stage: 0, weights: String::new(), state: String::new() })
 }
 
 /// A share of one sample out of `samples`.

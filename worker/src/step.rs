@@ -65,7 +65,7 @@ pub fn update(bench: &mut Bench, order: Update) -> Result<StepReady, Stopped> {
 pub fn commit(bench: &mut Bench, order: Commit) -> Result<Applied, Stopped> {
     let Commit { step, skip, attempt } = order;
     let held = bench.control.held();
-    if !held.is_some_and(|held| held.step == step) {
+    if held.is_none_or(|held| held.step != step) {
         let held = held.filter(|held| held.prepared == Some(Prepared { step, attempt }));
         let held = held.ok_or_else(|| Stopped::work(not_prepared(bench, order)))?;
         bench.trainer()?.commit(skip).map_err(Stopped::from)?;

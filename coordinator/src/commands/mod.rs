@@ -2,6 +2,7 @@
 
 pub mod dataset;
 pub mod evaluate;
+mod rescore;
 pub mod rewards;
 pub mod status;
 pub mod submit;

@@ -6,21 +6,30 @@ use std::path::{Path, PathBuf};
 
 use reward::{Batch, Media, Parts, score};
 use serde::{Deserialize, Serialize};
-use settings::{Advantage, Reward, RewardKind, StageKind};
+use settings::{Advantage, Reward, RewardKind, Run, StageKind};
 
+use super::rescore::rescore;
 use crate::failure::Failure;
+use crate::tell;
 
 /// Arguments of `coordinator rewards`.
 #[derive(clap::Args)]
 pub struct Args {
     /// A batch a line: {"kind": "iqa", "vqa" or "visualquality_r1", "num_generations": K, "mos": [B numbers],
     /// "completions": [B·K texts]}; other keys are ignored.
-    #[arg(long, value_name = "BATCHES.jsonl")]
-    pub input: PathBuf,
+    #[arg(long, value_name = "BATCHES.jsonl", required_unless_present = "run")]
+    pub input: Option<PathBuf>,
+    /// Scores the rollouts of this run's committed steps instead: a line a step, with what the run itself gave under
+    /// "recorded". Without a recipe by the run's own.
+    #[arg(long, value_name = "RUNDIR", conflicts_with = "input")]
+    pub run: Option<PathBuf>,
     /// Takes the constants and the form of the advantage from this recipe's first PRPO stage; the published
     /// ones without it.
     #[arg(long, value_name = "RUN.yaml")]
     pub recipe: Option<PathBuf>,
+    /// Lays a value over the recipe's; may be given many times.
+    #[arg(long = "set", value_name = "key=value")]
+    pub set: Vec<String>,
 }
 
 /// One line of the input.
@@ -55,10 +64,17 @@ struct Output {
 /// # Errors
 /// If the recipe or a line is broken (2); the lines before it are printed.
 pub fn run(args: Args) -> Result<(), Failure> {
-    let Args { input, recipe } = args;
+    let Args { input, run, recipe, set } = args;
+    let recipe = recipe.or_else(|| run.as_ref().map(|run| run.join("recipe.yaml")));
     let (reward, advantage) = match recipe {
-        Some(recipe) => first_prpo_stage(&recipe)?,
-        None => (Reward::default(), Advantage::Std),
+        Some(recipe) => first_prpo_stage(&recipe, &set)?,
+        None => of_stage(settings::default_run(&set).map_err(Failure::input)?, "the defaults")?,
+    };
+    let Some(input) = input else {
+        let run = run.ok_or_else(|| Failure::input("give --input BATCHES.jsonl or --run RUNDIR"))?;
+        return rescore(&run, &reward, advantage, |step| {
+            tell::out(serde_json::to_string(step).map_err(Failure::other)?)
+        });
     };
     let name = input.display().to_string();
     let file = File::open(&input).map_err(|e| Failure::input(format!("{name}: {e}")))?;
@@ -77,14 +93,22 @@ pub fn run(args: Args) -> Result<(), Failure> {
     }
 }
 
-fn first_prpo_stage(recipe: &Path) -> Result<(Reward, Advantage), Failure> {
-    let run = settings::load_run(recipe, &[]).map_err(Failure::input)?;
+/// A key of `set` counts for the stage whatever the stage itself has: a run's own recipe has everything.
+fn first_prpo_stage(recipe: &Path, set: &[String]) -> Result<(Reward, Advantage), Failure> {
+    let plain = settings::load_run(recipe, &[]).map_err(Failure::input)?;
+    let index = plain.stages.iter().position(|stage| stage.kind == StageKind::Prpo).unwrap_or_default();
+    let own = |set: &String| match set.starts_with("stages.") {
+        true => set.clone(),
+        false => format!("stages.{index}.{set}"),
+    };
+    let set: Vec<String> = set.iter().map(own).collect();
+    of_stage(settings::load_run(recipe, &set).map_err(Failure::input)?, &recipe.display().to_string())
+}
+
+fn of_stage(run: Run, recipe: &str) -> Result<(Reward, Advantage), Failure> {
     let stage = run.stages.into_iter().find(|stage| stage.kind == StageKind::Prpo);
     let stage = stage.ok_or_else(|| {
-        Failure::input(format!(
-            "{}: no stage of kind prpo: expected one whose reward to use",
-            recipe.display()
-        ))
+        Failure::input(format!("{recipe}: no stage of kind prpo: expected one whose reward to use"))
     })?;
     Ok((stage.reward, stage.objective.advantage))
 }

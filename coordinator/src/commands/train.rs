@@ -1,13 +1,18 @@
 //! The default command: trains, with evaluation.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use settings::{Hosts, Run};
+use rusqlite::{Connection, OpenFlags};
+use settings::{DataSource, Hosts, Run};
+use sha2::{Digest, Sha256};
 
-use crate::engine::Outcome;
+use crate::engine::{CarriedState, Outcome};
 use crate::failure::Failure;
+use crate::journal;
 use crate::launch::{self, WorkerSpec};
+use crate::outlook;
 use crate::plan::{PlanError, Planner};
 use crate::report::{self, Facts};
 use crate::shell::{self, Ended, Prepared};
@@ -51,13 +56,17 @@ pub fn run(args: Args) -> Result<(), Failure> {
     }
     run.check_files().map_err(Failure::input)?;
     let planner = Planner::load(&run).map_err(plan_failure)?;
+    let run = planner.run().clone();
     let hosts = launch::resolved(hosts)?;
     let program = launch::program(&hosts)?;
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let workers = WorkerSpec::all(&hosts, cores);
     let recipe_yaml = run.to_yaml();
     let digest = run.digest();
-    let prepared = Prepared { run: run.clone(), hosts, planner, workers, program, resume: args.resume };
+    // What a run goes on from after a loss.
+    let state = CarriedState { from: None, keep: true };
+    let prepared =
+        Prepared { run: run.clone(), hosts, planner, workers, program, state, resume: args.resume };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -65,7 +74,34 @@ pub fn run(args: Args) -> Result<(), Failure> {
         .map_err(|e| Failure::other(format!("cannot start the runtime: {e}")))?;
     let ended = runtime.block_on(shell::run(prepared))?;
     drop(runtime);
-    finish(&ended, &Facts::of(&run, &digest, &recipe_yaml, &outcome_text(&ended.outcome)))
+    let facts = Facts::of(&run, &digest, &recipe_yaml, &outcome_text(&ended.outcome));
+    finish(&ended, &Facts { digests: label_files(&run), ..facts })
+}
+
+/// SHA-256 of every label file; what cannot be read any more is left out.
+fn label_files(run: &Run) -> Vec<(String, String)> {
+    let lists = run.stages.iter().flat_map(|s| [&s.data.train, &s.data.validation, &s.data.test]);
+    let files: BTreeSet<PathBuf> =
+        lists.flatten().flat_map(DataSource::pairs).map(|(manifest, _)| manifest).collect();
+    let digest = |file: PathBuf| {
+        let bytes = std::fs::read(&file).ok()?;
+        let hex: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        Some((file.display().to_string(), hex))
+    };
+    files.into_iter().filter_map(digest).collect()
+}
+
+/// The digest of all master weights at every stage's start, as the journal has it; none where it cannot be read.
+fn weights(journal: &Path) -> Vec<(String, String)> {
+    let read = || -> rusqlite::Result<Vec<(String, String)>> {
+        let connection = Connection::open_with_flags(journal, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        let mut select = connection.prepare("SELECT name, digest FROM stages ORDER BY stage")?;
+        let row = |row: &rusqlite::Row<'_>| {
+            Ok((format!("weights before {}", row.get::<_, String>(0)?), row.get(1)?))
+        };
+        select.query_map([], row)?.collect()
+    };
+    read().unwrap_or_default()
 }
 
 fn settings_of(args: &Args) -> Result<(Run, Hosts), Failure> {
@@ -88,6 +124,10 @@ fn settings_of(args: &Args) -> Result<(Run, Hosts), Failure> {
 
 /// Prints what would be done.
 fn dry_run(run: &Run, hosts: &Hosts) -> Result<(), Failure> {
+    // A recipe whose files are elsewhere is shown too, before what is missing.
+    let checked = run.check_files_or_declared().map_err(Failure::input);
+    let planner = checked.and_then(|()| Planner::outlook(run).map_err(plan_failure));
+    let run = planner.as_ref().map_or(run, Planner::run);
     let mut text = run.to_yaml();
     let _ = writeln!(text, "# recipe digest {}", run.digest());
     for host in &hosts.hosts {
@@ -98,9 +138,10 @@ fn dry_run(run: &Run, hosts: &Hosts) -> Result<(), Failure> {
         );
     }
     tell::out(text.trim_end())?;
-    run.check_files().map_err(Failure::input)?;
-    let planner = Planner::load(run).map_err(plan_failure)?;
-    planner.summary().iter().try_for_each(|line| tell::out(format_args!("# {line}")))
+    let planner = planner.as_ref().map_err(Clone::clone)?;
+    planner.summary().iter().try_for_each(|line| tell::out(format_args!("# {line}")))?;
+    let lines = outlook::lines(run, hosts, |stage| planner.train(stage))?;
+    lines.iter().try_for_each(|line| tell::out(format_args!("# {line}")))
 }
 
 fn plan_failure(error: PlanError) -> Failure {
@@ -120,7 +161,9 @@ fn outcome_text(outcome: &Outcome) -> String {
 
 /// Writes the report of whatever came of the run, prints its table, and says how it ended.
 fn finish(ended: &Ended, facts: &Facts) -> Result<(), Failure> {
-    let facts = Facts { checkpoint: ended.checkpoint.clone(), ..facts.clone() };
+    let mut digests = facts.digests.clone();
+    digests.extend(weights(&ended.folder.file(journal::FILE)));
+    let facts = Facts { checkpoint: ended.checkpoint.clone(), digests, ..facts.clone() };
     let written = report::write(ended.folder.root(), &facts);
     let on_disk = format!("everything up to step {} is in {}", ended.step, ended.folder.root().display());
     match &ended.outcome {

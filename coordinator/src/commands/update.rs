@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use checkpoint::StateAbout;
 use rusqlite::{Connection, OpenFlags};
 use serde::Serialize;
-use settings::{Hosts, Run, StageKind};
+use settings::{Hosts, Reference, Run, StageKind};
 
-use crate::engine::Outcome;
+use crate::engine::{CarriedState, Outcome};
 use crate::failure::Failure;
 use crate::folder::RunFolder;
 use crate::journal;
@@ -37,6 +38,13 @@ pub struct Args {
     /// Optimizer steps, all from the same rollouts.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     steps: u64,
+    /// Also writes the optimizer's state into the output, a file a rank where it is cut: --resume-from takes it.
+    #[arg(long)]
+    state: bool,
+    /// Goes on from the state in DIR, an output of this command or of `worker update` with --state, written by any
+    /// number of workers under any sharding; --model stays the model that its training began with.
+    #[arg(long, value_name = "DIR")]
+    resume_from: Option<PathBuf>,
     /// A recipe whose first stage of kind prpo says how to step; the defaults without one.
     #[arg(long, value_name = "RUN.yaml")]
     recipe: Option<PathBuf>,
@@ -80,7 +88,8 @@ pub fn run(args: Args) -> Result<(), Failure> {
         )));
     }
     let hosts = settings::load_hosts(&args.nodes).map_err(Failure::input)?;
-    let (run, schedule) = settings_of(&args)?;
+    let done = args.resume_from.as_deref().map_or(Ok(0), steps_of)?;
+    let (run, schedule) = settings_of(&args, done)?;
     let config = run.model.path.join("config.json");
     if !config.is_file() {
         return Err(Failure::input(format!(
@@ -88,8 +97,9 @@ pub fn run(args: Args) -> Result<(), Failure> {
             config.display()
         )));
     }
-    let planner = Planner::recorded(&run, Recorded::read(&args.rollouts, schedule)?);
-    let ended = carry_out(run, hosts, planner)?;
+    let planner = Planner::recorded(&run, Recorded::read(&args.rollouts, schedule, done)?);
+    let from = args.resume_from.as_deref().map(std::path::absolute).transpose().map_err(Failure::other)?;
+    let ended = carry_out(run, hosts, planner, CarriedState { from, keep: args.state })?;
     let logs = |reason: String| format!("{reason}\nlogs are in {}", ended.folder.logs().display());
     match &ended.outcome {
         Outcome::Finished => {}
@@ -99,11 +109,26 @@ pub fn run(args: Args) -> Result<(), Failure> {
             return Err(Failure { message: logs(reason.clone()), exit_code: *exit_code });
         }
     }
-    finish(&ended, &args.output)
+    finish(&ended, &args.output, done)
 }
 
-/// The recipe's first stage of kind prpo alone, of as many steps as asked, and the steps of its schedule.
-fn settings_of(args: &Args) -> Result<(Run, u64), Failure> {
+/// The steps in a saved state whose every file is what its manifest says.
+fn steps_of(folder: &Path) -> Result<u64, Failure> {
+    let about = StateAbout::read(folder).map_err(Failure::input)?;
+    let manifest = checkpoint::verify(folder).map_err(Failure::input)?;
+    if !manifest.files.contains_key(checkpoint::STATE_ABOUT) {
+        return Err(Failure::input(format!(
+            "{}: its manifest does not list {}, expected an output that was written with --state",
+            folder.display(),
+            checkpoint::STATE_ABOUT
+        )));
+    }
+    Ok(about.steps)
+}
+
+/// The recipe's first stage of kind prpo alone, of as many steps as asked after those `done`, and the steps of its
+/// schedule.
+fn settings_of(args: &Args, done: u64) -> Result<(Run, u64), Failure> {
     let mut folder = args.output.as_os_str().to_owned();
     folder.push(format!(".run-{}", std::process::id()));
     let mut overrides = args.set.clone();
@@ -119,7 +144,13 @@ fn settings_of(args: &Args) -> Result<(Run, u64), Failure> {
     let Some(stage) = run.stages.first_mut() else {
         return Err(Failure::input("the recipe has no stage of kind prpo: rollouts are its alone"));
     };
-    let schedule = stage.steps.max(args.steps);
+    let schedule = stage.steps.max(done + args.steps);
+    let objective = &stage.objective;
+    if args.resume_from.is_some() && objective.beta != 0.0 && objective.reference == Reference::Synced {
+        return Err(Failure::input(
+            "objective.reference is synced: a saved state does not hold that reference policy; use initial or base",
+        ));
+    }
     stage.steps = args.steps;
     stage.data.validation.clear();
     stage.data.test.clear();
@@ -131,7 +162,7 @@ fn settings_of(args: &Args) -> Result<(Run, u64), Failure> {
 }
 
 /// Runs to the end.
-fn carry_out(run: Run, hosts: Hosts, planner: Planner) -> Result<Ended, Failure> {
+fn carry_out(run: Run, hosts: Hosts, planner: Planner, state: CarriedState) -> Result<Ended, Failure> {
     let hosts = launch::resolved(hosts)?;
     let program = launch::program(&hosts)?;
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -141,11 +172,12 @@ fn carry_out(run: Run, hosts: Hosts, planner: Planner) -> Result<Ended, Failure>
         .enable_all()
         .build()
         .map_err(|e| Failure::other(format!("cannot start the runtime: {e}")))?;
-    runtime.block_on(shell::run(Prepared { run, hosts, planner, workers, program, resume: false }))
+    let prepared = Prepared { run, hosts, planner, workers, program, state, resume: false };
+    runtime.block_on(shell::run(prepared))
 }
 
 /// Puts the weights in place, says what every step was, and removes the rest.
-fn finish(ended: &Ended, output: &Path) -> Result<(), Failure> {
+fn finish(ended: &Ended, output: &Path, done: u64) -> Result<(), Failure> {
     let other = |e: &dyn std::fmt::Display| Failure::other(format!("{}: {e}", output.display()));
     let checkpoint = ended.checkpoint.as_ref().ok_or_else(|| other(&"no checkpoint was written"))?;
     let lines = Lines::read(ended.folder.root()).map_err(Failure::other)?;
@@ -156,7 +188,7 @@ fn finish(ended: &Ended, output: &Path) -> Result<(), Failure> {
         let at = commits.get(&line.step).copied();
         let seconds = at.zip(before).map_or(line.seconds, |(at, before): (f64, f64)| at - before);
         before = at;
-        let (step, metrics) = (line.step, &line.metrics);
+        let (step, metrics) = (done + line.step, &line.metrics);
         print(&StepReport { step, numbers: report(line), seconds, metrics })?;
     }
     let last = lines.steps.last().ok_or_else(|| other(&"no step was recorded"))?;

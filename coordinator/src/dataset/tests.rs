@@ -223,3 +223,66 @@ fn check_decodes_videos_and_finds_cut_off_ones_and_leaks_between_splits() {
     let said = checked(&bad, folder.path(), &[]).expect_err("three faults").message;
     assert!(said.contains("3 findings in 4 entries"), "{said}");
 }
+
+/// Writes six pictures of three references and a recipe over them; `lists` are the recipe's data keys.
+fn recipe(folder: &Path, lists: &str) -> std::path::PathBuf {
+    let mut lines = String::new();
+    for (reference, levels) in [("I01", 1..=2), ("I02", 1..=2), ("I03", 1..=2)] {
+        for level in levels {
+            let mut draws =
+                vision::Draws::new(u64::from(level as u8), [reference.as_bytes()[2].into(), 0, 0]);
+            let data = (0..12 * 12 * 3).map(|_| draws.below(256) as u8).collect();
+            let picture = Rgb::new(12, 12, data).expect("sized");
+            let name = format!("{reference}_01_{level:02}.png");
+            fs::write(folder.join(&name), encode_png(&picture).expect("encoded")).expect("written");
+            lines.push_str(&format!("{reference}.png {name} {}\n", 10 * level + 50));
+        }
+    }
+    fs::write(folder.join("mos.txt"), lines).expect("written");
+    let text = format!("run: {{ name: a, output: o }}\nmodel: {{ path: m }}\nsteps: 1\n{lists}");
+    let recipe = folder.join("recipe.yaml");
+    fs::write(&recipe, text.replace("FOLDER", path(folder))).expect("written");
+    recipe
+}
+
+fn checked_recipe(recipe: &Path) -> Result<(), Failure> {
+    check::run(&Check::try_parse_from(["check", "--recipe", path(recipe)]).expect("arguments").args)
+}
+
+const SPLIT: &str =
+    "{ name: d, manifest: FOLDER/mos.txt, media: FOLDER, found_range: true, split: [1, 1, 1] }";
+
+#[test]
+fn a_recipes_lists_are_checked_as_training_would_see_them() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let lists = format!("data:\n  train: [{SPLIT}]\n  validation: [{SPLIT}]\n  test: [{SPLIT}]\n");
+    let good = recipe(folder.path(), &lists);
+    checked_recipe(&good).expect("nothing wrong");
+    let unscaled = recipe(folder.path(), &lists.replace(", found_range: true", ""));
+    let said = checked_recipe(&unscaled).expect_err("out of range").message;
+    assert!(said.contains("6 findings in 6 entries"), "{said}");
+    let whole = recipe(folder.path(), &lists.replace(", split: [1, 1, 1]", ""));
+    let said = checked_recipe(&whole).expect_err("leaks").message;
+    assert!(said.contains("9 findings in 18 entries"), "three references in three pairs of lists: {said}");
+}
+
+#[test]
+fn a_picture_under_another_name_is_found_by_what_it_holds() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let lists = format!("data:\n  train: [{SPLIT}]\n  validation: [{SPLIT}]\n  test: [{SPLIT}]\n");
+    let recipe = recipe(folder.path(), &lists);
+    fs::copy(folder.path().join("I01_01_01.png"), folder.path().join("I02_01_02.png")).expect("copied");
+    let said = checked_recipe(&recipe).expect_err("a leak").message;
+    assert!(said.contains("1 findings in 6 entries"), "{said}");
+    fs::copy(folder.path().join("I01_01_01.png"), folder.path().join("I01_01_02.png")).expect("copied");
+    fs::remove_file(folder.path().join("I02_01_02.png")).expect("removed");
+    let said = checked_recipe(&recipe).expect_err("a repetition and a missing file").message;
+    assert!(said.contains("2 findings in 6 entries"), "{said}");
+    let (mos, other) = (folder.path().join("mos.txt"), folder.path().join("other.txt"));
+    fs::write(&mos, "I01_01_01.png 3\n").expect("written");
+    fs::write(&other, "x/I09.png 3\n").expect("written");
+    fs::create_dir(folder.path().join("x")).expect("made");
+    fs::copy(folder.path().join("I01_01_01.png"), folder.path().join("x/I09.png")).expect("copied");
+    let said = checked(&mos, folder.path(), &[&other]).expect_err("a leak by content").message;
+    assert!(said.contains("1 findings in 1 entries"), "{said}");
+}

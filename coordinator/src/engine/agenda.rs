@@ -182,7 +182,8 @@ impl Activity {
             }
             Self::Step { stage, number } => evaluate(stage, number, Validation, During),
             Self::Evaluate { stage, done, moment: During, .. } => {
-                Self::Checkpoint { stage, done, stage_end: false }
+                // An evaluation may have ended its stage early.
+                Self::Checkpoint { stage, done, stage_end: done >= steps(stage) }
             }
             Self::Checkpoint { stage, done, stage_end: false } => Self::Step { stage, number: done + 1 },
             Self::Checkpoint { stage, done, stage_end: true } => evaluate(stage, done, Validation, After),

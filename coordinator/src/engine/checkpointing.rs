@@ -60,8 +60,8 @@ impl Engine {
         let count = if sharded { self.world.len() } else { 1 };
         let writers: Vec<Rank> = self.world.iter().copied().take(count).collect();
         *phase = Checkpointing::Writing { writers: writers.clone(), written: BTreeMap::new() };
-        let order =
-            WriteCheckpoint { step: about.step, folder: folder.display().to_string(), optimizer: true };
+        let (folder, optimizer) = (folder.display().to_string(), self.spec.state.keep);
+        let order = WriteCheckpoint { step: about.step, folder, optimizer };
         self.members.restart_progress(now);
         for writer in writers {
             self.send(writer, Order::WriteCheckpoint(order.clone()), out);
@@ -110,12 +110,13 @@ impl Engine {
         }
     }
 
-    /// Removes periodic checkpoints that `keep` no longer keeps, never the newest.
+    /// Removes periodic checkpoints that `keep` no longer keeps; never the newest, nor the best of its stage.
     fn remove_old(&mut self, out: &mut Vec<Command>) {
-        let periodic = self.checkpoints.iter().filter(|c| !c.stage_end).count();
-        let surplus = periodic.saturating_sub(self.spec.keep.max(1) as usize);
-        let old: Vec<CheckpointName> =
-            self.checkpoints.iter().filter(|c| !c.stage_end).take(surplus).map(|c| c.name.clone()).collect();
+        let best = self.best.map(|(stage, step, _)| (stage, step));
+        let periodic: Vec<&CheckpointRecord> =
+            self.checkpoints.iter().filter(|c| !c.stage_end && Some((c.stage, c.step)) != best).collect();
+        let surplus = periodic.len().saturating_sub(self.spec.keep.max(1) as usize);
+        let old: Vec<CheckpointName> = periodic.into_iter().take(surplus).map(|c| c.name.clone()).collect();
         self.checkpoints.retain(|c| !old.contains(&c.name));
         out.extend(old.into_iter().map(Command::RemoveCheckpoint));
     }

@@ -88,7 +88,11 @@ impl Engine {
             return;
         }
         let step = self.committed_step();
-        self.journal(Record::Evaluation(EvaluationRecord { step, stage, number, set, moment, metrics }), out);
+        let stop = moment == Moment::During && metrics.contains_key("early_stop");
+        let srcc = metrics.get("srcc").copied().filter(|srcc| srcc.is_finite());
+        let srcc = srcc.filter(|_| set == EvaluationSet::Validation);
+        let record = EvaluationRecord { step, stage, number, set, moment, stop, srcc, metrics };
+        self.journal(Record::Evaluation(record), out);
         self.advance(now, out);
     }
 }

@@ -65,7 +65,7 @@ pub use record::{
     CheckpointRecord, DiscardRecord, EpochRecord, EvaluationRecord, Record, RestoredRecord, Source,
     StageRecord, StepRecord,
 };
-pub use spec::Spec;
+pub use spec::{CarriedState, Spec};
 pub use verdict::Verdict;
 pub use work::{Plan, RolloutWork, UpdateWork};
 
@@ -101,6 +101,8 @@ pub struct Engine {
     consecutive_skips: u32,
     /// Checkpoints on disk, oldest first.
     checkpoints: Vec<CheckpointRecord>,
+    /// The stage that was evaluated last, the step of its best evaluation on the validation sets, and its SRCC.
+    best: Option<(usize, u64, f64)>,
     /// The step that is being tried, and how often.
     attempts: (u64, u32),
     /// Losses since the last commit.
@@ -135,6 +137,7 @@ impl Engine {
             weights_digest: String::new(),
             consecutive_skips: 0,
             checkpoints: Vec::new(),
+            best: None,
             attempts: (0, 0),
             losses: 0,
             refusals: BTreeMap::new(),

@@ -125,6 +125,10 @@ pub struct EvaluationRecord {
     pub set: EvaluationSet,
     /// When in the stage.
     pub moment: Moment,
+    /// The stage has no further step (`evaluation.early_stop`).
+    pub stop: bool,
+    /// By which checkpoints are chosen, on the validation sets; none where it is undefined.
+    pub srcc: Option<f64>,
     /// Name to value: srcc, plcc, ….
     #[serde(skip)]
     pub metrics: BTreeMap<String, f64>,

@@ -61,6 +61,14 @@ impl Engine {
             Record::Evaluation(e) => {
                 let (stage, done, set, moment) = (e.stage, e.number, e.set, e.moment);
                 self.done = Some(Activity::Evaluate { stage, done, set, moment });
+                if let Some(srcc) = e.srcc
+                    && self.best.is_none_or(|(of, _, most)| of != stage || srcc > most)
+                {
+                    self.best = Some((stage, e.step, srcc));
+                }
+                if let Some(spec) = self.spec.stages.get_mut(stage).filter(|_| e.stop) {
+                    spec.steps = done;
+                }
             }
             Record::Checkpoint(checkpoint) => {
                 self.checkpoints.retain(|known| known.name != checkpoint.name);

@@ -7,6 +7,15 @@ use settings::{Hosts, Launcher, Run};
 
 use super::StageSpec;
 
+/// The optimizer's state at both ends of the run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CarriedState {
+    /// What the first stage goes on from; `None`: a fresh optimizer.
+    pub from: Option<PathBuf>,
+    /// Whether checkpoints hold it.
+    pub keep: bool,
+}
+
 /// The run as the engine sees it: ranks, stages and deadlines; no data.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Spec {
@@ -42,6 +51,8 @@ pub struct Spec {
     pub max_discards: u32,
     /// The launcher starts a lost worker again when told to.
     pub respawns: bool,
+    /// The optimizer's.
+    pub state: CarriedState,
 }
 
 impl Spec {
@@ -71,6 +82,7 @@ impl Spec {
             max_world,
             max_discards: recovery.max_discards,
             respawns: hosts.launcher != Launcher::External,
+            state: CarriedState::default(),
         }
     }
 

@@ -14,7 +14,9 @@ impl Engine {
     pub(super) fn begin_stage(&mut self, stage: usize, out: &mut Vec<Command>) {
         self.state = State::Staging { stage, digests: BTreeMap::new() };
         let weights = if stage == 0 { self.spec.weights.display().to_string() } else { String::new() };
-        self.send_world(&Order::BeginStage(BeginStage { stage: stage as u32, weights }), out);
+        let state = self.spec.state.from.as_ref().filter(|_| stage == 0);
+        let state = state.map(|folder| folder.display().to_string()).unwrap_or_default();
+        self.send_world(&Order::BeginStage(BeginStage { stage: stage as u32, weights, state }), out);
     }
 
     pub(super) fn on_stage_ready(

@@ -1,16 +1,26 @@
 //! The rollouts of a step, as they were scored: from them the step can be repeated.
 
+use std::collections::BTreeMap;
+
 use rusqlite::params;
 use serde::{Deserialize, Serialize};
 
 use super::{Journal, JournalError, json};
 
-/// One sample's responses.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+/// One sample's responses, and all that it takes to score them again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RolloutRow {
     /// The sample.
     #[serde(skip)]
     pub sample: String,
+    /// What its pictures are.
+    pub media: data::Media,
+    /// Its mean opinion score, on the recipe's scale of [1, 5].
+    pub mos: f64,
+    /// The picture files, or the video.
+    pub images: Vec<String>,
+    /// What was asked.
+    pub prompt: String,
     /// Decoded without special tokens, untrimmed.
     pub texts: Vec<String>,
     /// Token ids, end tokens included.
@@ -19,6 +29,10 @@ pub struct RolloutRow {
     pub logprobs: Vec<Vec<f32>>,
     /// Predicted quality.
     pub scores: Vec<f64>,
+    /// Whether each is in the format, 0 or 1.
+    pub formats: Vec<f64>,
+    /// The reward's parts, by name; none for a reward without parts.
+    pub parts: BTreeMap<String, Vec<f64>>,
     /// Rewards.
     pub rewards: Vec<f64>,
     /// Advantages within the sample.

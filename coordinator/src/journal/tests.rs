@@ -53,10 +53,16 @@ fn what_was_recorded_is_there_when_the_file_is_opened_again() {
         .expect("recorded");
     let row = RolloutRow {
         sample: "a".into(),
+        media: data::Media::Image,
+        mos: 3.0,
+        images: vec!["a.png".into()],
+        prompt: "How good?".into(),
         texts: vec!["t".into()],
         ids: vec![vec![1]],
         logprobs: vec![vec![-0.5]],
         scores: vec![3.0],
+        formats: vec![1.0],
+        parts: BTreeMap::new(),
         rewards: vec![1.0],
         advantages: vec![0.0],
     };
@@ -161,6 +167,12 @@ fn rollouts_come_back_as_they_were_written() {
     let mut journal = begin(folder.path());
     let row = |text: &str| RolloutRow {
         sample: "a".into(),
+        media: data::Media::Image,
+        mos: 3.0,
+        images: vec![],
+        prompt: String::new(),
+        formats: vec![1.0],
+        parts: BTreeMap::new(),
         texts: vec![text.into()],
         ids: vec![vec![1]],
         logprobs: vec![vec![-0.1]],

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
-use data::{Draws, evaluation_prompt};
-use eval::{Fit, Means, Pair, Report, by_key};
+use data::{Draws, FORMAT_REQUEST, evaluation_prompt};
+use eval::{Bootstrap, Breakdown, Fit, Item, Means, Pair, Report, by_key};
 use proto::v1::{Sample, SampleRollout, Sampling};
 use settings::{Evaluation, Reward, Scope, Score, Stage, StageKind};
 
 use super::shares::{images, is_video, sample_cost};
+use super::standing::Standing;
 use super::supervised::distortion;
 use super::worth::Worth;
 use super::{PlanError, Planner, share};
@@ -25,6 +26,9 @@ pub struct ScoredEvaluation {
     pub samples: u64,
     /// A line a response, in the order of the sets; in a vision stage a line a sample, without a text.
     pub answers: Vec<AnswerLine>,
+    /// Why the stage has nothing more to gain (`evaluation.early_stop`), where that is so; `early_stop` among the
+    /// metrics is 1 then. `best` is 1 where no earlier evaluation of the stage's validation was as good.
+    pub stop: Option<String>,
 }
 
 impl Planner {
@@ -39,23 +43,25 @@ impl Planner {
         world: &[Rank],
     ) -> Result<(BTreeMap<Rank, Vec<Sample>>, Sampling), PlanError> {
         let settings = self.stage(stage)?;
-        let Evaluation { responses, temperature, .. } = settings.evaluation;
+        let Evaluation { responses, temperature, max_new_tokens, .. } = settings.evaluation;
+        let max_new_tokens = max_new_tokens.unwrap_or(settings.rollout.max_new_tokens);
+        let question = settings.evaluation.question.as_deref();
         let samples: Vec<Sample> = self
             .held_out(stage, set)?
             .into_iter()
             .map(|s| Sample {
                 id: s.id.clone(),
                 images: images(s),
-                prompt: evaluation_prompt(s),
+                prompt: question.map_or_else(|| evaluation_prompt(s), |q| format!("{q}{FORMAT_REQUEST}")),
                 augment_seed: None,
                 video: is_video(s),
             })
             .collect();
-        let tokens = u64::from(responses) * u64::from(settings.rollout.max_new_tokens);
+        let tokens = u64::from(responses) * u64::from(max_new_tokens);
         let costs: Vec<u64> = samples.iter().map(|s| sample_cost(s, settings, tokens)).collect();
         let sampling = Sampling {
             responses,
-            max_new_tokens: settings.rollout.max_new_tokens,
+            max_new_tokens,
             temperature,
             top_k: settings.rollout.top_k,
             top_p: settings.rollout.top_p,
@@ -70,13 +76,13 @@ impl Planner {
     /// # Errors
     /// If an answer is missing or does not fit, or the answers cannot be scored.
     pub fn score_evaluation(
-        &self,
+        &mut self,
         stage: usize,
         set: EvaluationSet,
         step: u64,
         answers: BTreeMap<Rank, Vec<SampleRollout>>,
     ) -> Result<ScoredEvaluation, PlanError> {
-        let settings = self.stage(stage)?;
+        let settings = self.stage(stage)?.clone();
         let samples = self.held_out(stage, set)?;
         let mut by_id: BTreeMap<String, (Rank, SampleRollout)> = BTreeMap::new();
         for (rank, answers) in answers {
@@ -101,10 +107,29 @@ impl Planner {
             format: false,
             text: String::new(),
         };
-        match settings.kind {
-            StageKind::Vision => score_head(answered, settings, line),
-            StageKind::Sft | StageKind::Prpo => score_texts(answered, settings, line),
+        let mut scored = match settings.kind {
+            StageKind::Vision => score_head(answered, &settings, line),
+            StageKind::Sft | StageKind::Prpo => score_texts(answered, &settings, line),
+        }?;
+        if set == EvaluationSet::Validation {
+            let srcc = scored.metrics.get("srcc").copied();
+            let standing = self.remember(stage, step, srcc);
+            let (best, stop) = (standing.best() == Some(step), standing.stop(settings.evaluation.early_stop));
+            scored.metrics.insert("best".into(), f64::from(u8::from(best)));
+            if stop.is_some() {
+                scored.metrics.insert("early_stop".into(), 1.0);
+            }
+            scored.stop = stop;
         }
+        Ok(scored)
+    }
+
+    /// Notes an evaluation of a stage's validation sets that was scored before, e.g. by a coordinator that this one
+    /// follows; what `best` and `early_stop` say rests on all of them.
+    pub fn remember(&mut self, stage: usize, step: u64, srcc: Option<f64>) -> &Standing {
+        let standing = self.standings.entry(stage).or_default();
+        standing.note(step, srcc);
+        standing
     }
 
     /// The samples of a held-out set: of validation sets, at most `evaluation.samples` each, the same ones
@@ -135,8 +160,24 @@ impl Planner {
 
 type Answered<'a> = Vec<(&'a data::Sample, Rank, SampleRollout)>;
 
-/// A prediction to be held against the label, and the data set that it belongs to.
-type Judged = (String, Pair);
+/// A prediction to be held against the label.
+struct Judged {
+    dataset: String,
+    item: Item,
+}
+
+impl Judged {
+    fn of(sample: &data::Sample, prediction: f64) -> Self {
+        Self {
+            dataset: sample.dataset.clone(),
+            item: Item {
+                pair: Pair { prediction, label: sample.mos },
+                distortion: sample.distortion.as_ref().map(|d| (d.kind, d.level)),
+                reference: format!("{}\n{}", sample.dataset, sample.reference),
+            },
+        }
+    }
+}
 
 /// Samples that an evaluation's reward compares with one another.
 const COMPARED: usize = 400;
@@ -160,15 +201,15 @@ fn score_head(
             kinds += f64::from(u8::from(head.kind == truth.kind));
             levels += f64::from(u8::from(head.level == truth.level));
         }
-        judged.push((sample.dataset.clone(), Pair { prediction: head.quality, label: sample.mos }));
+        judged.push(Judged::of(sample, head.quality));
         answers.push(AnswerLine { predicted: Some(head.quality), ..line(sample) });
     }
-    let mut metrics = agreement(judged);
+    let mut metrics = agreement(judged, stage.evaluation.bootstrap);
     if labelled > 0.0 {
         metrics.insert("kind_accuracy".into(), kinds / labelled);
         metrics.insert("level_accuracy".into(), levels / labelled);
     }
-    Ok(ScoredEvaluation { metrics, samples: answers.len() as u64, answers })
+    Ok(ScoredEvaluation { metrics, samples: answers.len() as u64, answers, stop: None })
 }
 
 fn score_texts(
@@ -202,7 +243,7 @@ fn score_texts(
     for (i, (sample, texts)) in batch.into_iter().enumerate() {
         let range = i * responses..(i + 1) * responses;
         match mean_score(&scores[range.clone()], &worth.formats[range.clone()]) {
-            Some(prediction) => judged.push((sample.dataset.clone(), Pair { prediction, label: sample.mos })),
+            Some(prediction) => judged.push(Judged::of(sample, prediction)),
             None => unanswered += 1.0,
         }
         answers.extend(texts.into_iter().zip(range).map(|(text, at)| AnswerLine {
@@ -212,10 +253,10 @@ fn score_texts(
             ..line(sample)
         }));
     }
-    let mut metrics = agreement(judged);
+    let mut metrics = agreement(judged, stage.evaluation.bootstrap);
     metrics.extend(worth.metrics());
     metrics.insert("unanswered".into(), unanswered);
-    Ok(ScoredEvaluation { metrics, samples, answers })
+    Ok(ScoredEvaluation { metrics, samples, answers, stop: None })
 }
 
 /// What an answer's score may be (docs/method.md section 1).
@@ -229,9 +270,11 @@ fn mean_score(scores: &[f64], formats: &[f64]) -> Option<f64> {
     (!kept.is_empty()).then(|| kept.iter().sum::<f64>() / kept.len() as f64)
 }
 
-/// Agreement with people: unweighted means over data sets, and each set's own where there are several.
-fn agreement(judged: Vec<Judged>) -> BTreeMap<String, f64> {
-    let reports = by_key(judged, None);
+/// Agreement with people: unweighted means over data sets, intervals and each set's own where there are several, and
+/// docs/method.md section 10's breakdowns.
+fn agreement(judged: Vec<Judged>, draws: u32) -> BTreeMap<String, f64> {
+    let bootstrap = (draws > 0).then(|| Bootstrap { draws, ..Bootstrap::default() });
+    let reports = by_key(judged.iter().map(|j| (j.dataset.clone(), j.item.pair)), bootstrap.as_ref());
     let mean = |value: fn(&Report) -> Option<f64>| {
         let values: Vec<f64> = reports.values().filter_map(value).collect();
         (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
@@ -247,13 +290,29 @@ fn agreement(judged: Vec<Judged>) -> BTreeMap<String, f64> {
     ];
     let mut metrics: BTreeMap<String, f64> =
         values.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect();
-    if reports.len() > 1 {
-        for (name, report) in &reports {
-            let values = [("srcc", report.srcc), ("plcc", report.plcc)];
-            metrics
-                .extend(values.into_iter().filter_map(|(of, value)| Some((format!("{of}/{name}"), value?))));
+    for (name, report) in &reports {
+        let of = if reports.len() > 1 { format!("/{name}") } else { String::new() };
+        if reports.len() > 1 {
+            let values = [
+                ("srcc", report.srcc),
+                ("plcc", report.plcc),
+                ("plcc_logistic", fitted(report)),
+                ("krcc", report.krcc),
+                ("rmse", report.rmse),
+            ];
+            metrics.extend(values.into_iter().filter_map(|(n, value)| Some((format!("{n}{of}"), value?))));
+        }
+        for (n, interval) in [("srcc", report.srcc_interval), ("plcc", report.plcc_interval)] {
+            if let Some(interval) = interval {
+                metrics.insert(format!("{n}_low{of}"), interval.low);
+                metrics.insert(format!("{n}_high{of}"), interval.high);
+            }
         }
     }
+    let breakdown = Breakdown::of(&judged.into_iter().map(|j| j.item).collect::<Vec<_>>());
+    metrics.extend(breakdown.within_reference.srcc.map(|srcc| ("srcc_within_reference".to_owned(), srcc)));
+    metrics.extend(breakdown.kinds.iter().map(|(kind, part)| (format!("by_type/{kind:02}"), part.srcc)));
+    metrics.extend(breakdown.levels.iter().map(|(level, part)| (format!("by_level/{level}"), part.srcc)));
     metrics
 }
 

@@ -7,12 +7,13 @@ mod load;
 mod policy;
 mod recorded;
 mod shares;
+mod standing;
 mod supervised;
 #[cfg(test)]
 mod tests;
 mod worth;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use data::{Cursor, Draws, Occasion};
 use settings::{Run, Stage, StageKind};
@@ -20,6 +21,7 @@ use settings::{Run, Stage, StageKind};
 pub use evaluation::ScoredEvaluation;
 pub use policy::ScoredRollouts;
 pub use recorded::Recorded;
+pub use standing::Standing;
 
 use crate::engine::{Plan, Rank};
 use crate::journal::RolloutRow;
@@ -96,6 +98,10 @@ pub struct Planner {
     asked: Option<policy::Asked>,
     /// The last scored items, for further iterations on the same rollouts.
     scored: Option<policy::ScoredItems>,
+    /// Of every stage's validation.
+    standings: BTreeMap<usize, Standing>,
+    /// Tokens that end a completion; none where the model does not say.
+    end_tokens: BTreeSet<u32>,
     /// What every step trains on, instead of data.
     recorded: Option<Recorded>,
 }
@@ -106,15 +112,45 @@ impl Planner {
     /// # Errors
     /// On the first thing that is wrong with them.
     pub fn load(run: &Run) -> Result<Self, PlanError> {
-        let stages = load::stages(run)?;
-        Ok(Self { run: run.clone(), stages, asked: None, scored: None, recorded: None })
+        Self::with(run, load::Absent::Refused)
+    }
+
+    /// As [`Planner::load`], but with what the recipe declares in place of label files that are not there: for a dry
+    /// run, never for training.
+    ///
+    /// # Errors
+    /// As [`Planner::load`].
+    pub fn outlook(run: &Run) -> Result<Self, PlanError> {
+        Self::with(run, load::Absent::Declared)
+    }
+
+    fn with(run: &Run, absent: load::Absent) -> Result<Self, PlanError> {
+        let mut run = run.clone();
+        let stages = load::stages(&mut run, absent)?;
+        Ok(Self {
+            end_tokens: load::end_tokens(&run.model.path),
+            run,
+            stages,
+            asked: None,
+            scored: None,
+            standings: BTreeMap::new(),
+            recorded: None,
+        })
     }
 
     /// A planner without data: every step of `run` trains on the same rollouts.
     #[must_use]
     pub fn recorded(run: &Run, rollouts: Recorded) -> Self {
         let recorded = Some(rollouts);
-        Self { run: run.clone(), stages: Vec::new(), asked: None, scored: None, recorded }
+        Self {
+            run: run.clone(),
+            stages: Vec::new(),
+            asked: None,
+            scored: None,
+            standings: BTreeMap::new(),
+            end_tokens: BTreeSet::new(),
+            recorded,
+        }
     }
 
     /// How many steps before step `number` of a stage its responses are drawn: 0 but for further iterations.
@@ -172,6 +208,18 @@ impl Planner {
                 supervised::update(&samples, train, &settings, number, step.next, world).map(Plan::Update)
             }
         }
+    }
+
+    /// The recipe, with the steps that its epochs are.
+    #[must_use]
+    pub fn run(&self) -> &Run {
+        &self.run
+    }
+
+    /// A stage's training samples; none where there is no such stage.
+    #[must_use]
+    pub fn train(&self, stage: usize) -> &[data::Sample] {
+        self.stages.get(stage).map_or(&[], |data| &data.train)
     }
 
     fn stage(&self, index: usize) -> Result<&Stage, PlanError> {

@@ -1,6 +1,6 @@
 //! PRPO's steps: responses are asked for, scored together, and become items with advantages.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use data::{Cursor, Occasion};
 use proto::v1::train_item::Target;
@@ -167,20 +167,25 @@ impl Planner {
 
         let mut metrics = worth.metrics();
         metrics.insert("zero_spread".into(), advantages.zero_spread_groups as f64);
+        metrics.insert(
+            "zero_spread_share".into(),
+            advantages.zero_spread_groups as f64 / asked.samples.len().max(1) as f64,
+        );
         if stage.objective.zero_spread == ZeroSpread::Resample {
             metrics.insert("resampled".into(), asked.resampled as f64);
         }
+        let drawn = batch.iter().flat_map(|(_, _, responses)| responses);
+        metrics.extend(lengths(drawn, stage.rollout.max_new_tokens, &self.end_tokens));
         let mut counts = grpo::Counts::default();
         let (mut items, mut costs, mut rows) = (Vec::new(), Vec::new(), Vec::new());
-        let groups = worth.groups(&advantages.values, stage.rollout.responses as usize);
-        for ((_, sample, responses), group) in batch.into_iter().zip(groups) {
+        let groups = worth.groups(&advantages.values);
+        for ((labelled, sample, responses), group) in batch.into_iter().zip(groups) {
             let lengths = responses.iter().map(|r| r.completion_ids.len() as u64);
             counts.add_sample(lengths.clone());
             costs.push(sample_cost(sample, stage, lengths.sum()));
             items.push(item(sample, &responses, group.advantages, stage));
-            rows.push(row(sample, responses, &group));
+            rows.push(row(labelled, sample, responses, group));
         }
-        metrics.insert("response_tokens".into(), counts.tokens as f64 / counts.completions.max(1) as f64);
         let scored = ScoredItems {
             of: (asked.stage_index, asked.drawn_at),
             items,
@@ -282,13 +287,44 @@ fn rollout_of(row: &RolloutRow) -> SampleRollout {
     }
 }
 
-fn row(sample: &Sample, responses: Vec<Response>, group: &GroupWorth<'_>) -> RolloutRow {
+/// Completion lengths, tokens with the end token: mean, longest, and the share that ran into the bound.
+fn lengths<'a>(
+    drawn: impl Iterator<Item = &'a Response>,
+    bound: u32,
+    end_tokens: &BTreeSet<u32>,
+) -> [(String, f64); 3] {
+    let (mut count, mut tokens, mut longest, mut cut) = (0.0, 0.0, 0.0f64, 0.0);
+    for response in drawn {
+        let length = response.completion_ids.len() as f64;
+        let ended = response.completion_ids.last().is_some_and(|last| end_tokens.contains(last));
+        count += 1.0;
+        tokens += length;
+        longest = longest.max(length);
+        cut += f64::from(u8::from(length >= f64::from(bound) && !ended));
+    }
+    let share = |of: f64| of / f64::max(count, 1.0);
+    [("response_tokens", share(tokens)), ("response_tokens_max", longest), ("truncated", share(cut))]
+        .map(|(name, value)| (name.to_owned(), value))
+}
+
+fn row(
+    labelled: &data::Sample,
+    sample: &Sample,
+    responses: Vec<Response>,
+    group: GroupWorth<'_>,
+) -> RolloutRow {
     let mut row = RolloutRow {
         sample: sample.id.clone(),
+        media: labelled.media,
+        mos: labelled.mos,
+        images: sample.images.clone(),
+        prompt: sample.prompt.clone(),
         texts: Vec::new(),
         ids: Vec::new(),
         logprobs: Vec::new(),
         scores: group.predictions.to_vec(),
+        formats: group.formats.to_vec(),
+        parts: group.parts.into_iter().map(|(name, values)| (name.to_owned(), values)).collect(),
         rewards: group.rewards.to_vec(),
         advantages: group.advantages.to_vec(),
     };

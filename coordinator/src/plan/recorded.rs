@@ -39,18 +39,20 @@ pub struct Recorded {
     samples: Vec<(Sample, Vec<Completion>)>,
     /// Steps that the learning rate's schedule goes over.
     schedule: u64,
+    /// Of them, those that were taken before this run.
+    done: u64,
 }
 
 impl Recorded {
     /// Reads a file of JSON lines; lines of one id are one sample's responses. The learning rate falls over
-    /// `schedule` steps.
+    /// `schedule` steps, of which `done` were taken before.
     ///
     /// # Errors
     /// If the file, a line or a picture cannot be used, with its place.
-    pub fn read(path: &Path, schedule: u64) -> Result<Self, Failure> {
+    pub fn read(path: &Path, schedule: u64, done: u64) -> Result<Self, Failure> {
         let text =
             fs::read_to_string(path).map_err(|e| Failure::input(format!("{}: {e}", path.display())))?;
-        let mut recorded = Self { samples: Vec::new(), schedule };
+        let mut recorded = Self { samples: Vec::new(), schedule, done };
         for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
             let wrong = |e: String| Failure::input(format!("{}:{}: {e}", path.display(), number + 1));
             let line: Line = serde_json::from_str(line).map_err(|e| {
@@ -113,7 +115,7 @@ impl Recorded {
         }
         let grpo::Counts { samples, completions, tokens } = counts;
         UpdateWork {
-            lr: stage.optimizer.lr_at(number, self.schedule),
+            lr: stage.optimizer.lr_at(self.done + number, self.schedule),
             counts: Counts { samples, completions, tokens, weight: 0.0 },
             items: share(items, &costs, world),
             samples: self.samples.iter().map(|(sample, _)| sample.id.clone()).collect(),
@@ -130,7 +132,7 @@ mod tests {
     fn read(text: &str) -> Result<Recorded, String> {
         let file = tempfile::NamedTempFile::new().expect("a temporary file");
         fs::write(file.path(), text).expect("writable");
-        Recorded::read(file.path(), 1).map_err(|failure| failure.message)
+        Recorded::read(file.path(), 1, 0).map_err(|failure| failure.message)
     }
 
     fn line(id: &str, prompt: &str, ids: &str) -> String {

@@ -136,6 +136,53 @@ fn scored_rollouts_carry_advantages_that_sum_to_zero_and_global_counts() {
 }
 
 #[test]
+fn a_steps_record_says_what_rewards_are_made_of_and_how_long_answers_are() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let stage = "{ name: a, steps: 4, rollout: { max_new_tokens: 4 } }";
+    let mut planner = planner(folder.path(), stage).expect("loads");
+    let work = ask(&mut planner, 1, &[0, 1]);
+    let scored = planner.score(rollouts(&work)).expect("scored");
+    let Plan::Update(update) = scored.plan else { panic!("expected an update") };
+    let metric = |name: &str| update.metrics[name];
+    for part in ["std_penalty", "response_balance", "pairwise", "triplet", "rank", "reward", "accuracy"] {
+        assert!(metric(part).is_finite() && metric(&format!("{part}_spread")) >= 0.0, "{part}");
+    }
+    // Five equal scores a response, or none read as five times 3: each costs half of min_std, all alike.
+    assert_eq!((metric("std_penalty"), metric("std_penalty_spread")), (0.25, 0.0));
+    assert_eq!((metric("format"), metric("numberless"), metric("padded")), (0.5, 0.5, 0.0));
+    assert_eq!((metric("zero_spread"), metric("zero_spread_share")), (0.0, 0.0));
+    // Completions of 3 and 4 tokens, of at most 4: half of them ran into the bound.
+    let lengths = ["response_tokens", "response_tokens_max", "truncated"].map(metric);
+    assert_eq!(lengths, [3.5, 4.0, 0.5]);
+    let row = &scored.rows[0];
+    assert_eq!(
+        (row.formats.as_slice(), row.parts["std_penalty"].as_slice()),
+        (&[1.0, 0.0][..], &[0.25; 2][..])
+    );
+    assert!(row.prompt.starts_with("How good?") && row.images[0].ends_with(".png") && row.mos >= 1.5);
+}
+
+#[test]
+fn an_answer_that_ends_at_the_bound_is_not_truncated_where_the_model_says_what_ends_it() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).expect("writable");
+    let tokens = || load::end_tokens(folder.path()).into_iter().collect::<Vec<_>>();
+    assert!(tokens().is_empty());
+    write("config.json", r#"{"text_config": {"eos_token_id": 9}}"#);
+    assert_eq!(tokens(), [9]);
+    write("generation_config.json", r#"{"eos_token_id": [7, 8]}"#);
+    assert_eq!(tokens(), [7, 8]);
+    let mut planner =
+        planner(folder.path(), "{ name: a, steps: 4, rollout: { max_new_tokens: 4 } }").expect("loads");
+    planner.end_tokens = load::end_tokens(folder.path());
+    let work = ask(&mut planner, 1, &[0]);
+    let Plan::Update(update) = planner.score(rollouts(&work)).expect("scored").plan else {
+        panic!("an update")
+    };
+    assert_eq!(update.metrics["truncated"], 0.0);
+}
+
+#[test]
 fn further_iterations_train_on_the_same_rollouts_with_their_old_log_probabilities() {
     let folder = tempfile::tempdir().expect("temporary folder");
     let mut planner =
@@ -273,7 +320,7 @@ fn a_picture_that_is_not_there_is_named_before_anything_starts() {
 #[test]
 fn an_evaluation_of_perfect_answers_agrees_perfectly() {
     let folder = tempfile::tempdir().expect("temporary folder");
-    let planner = planner(folder.path(), "{ name: a, steps: 4 }").expect("loads");
+    let mut planner = planner(folder.path(), "{ name: a, steps: 4 }").expect("loads");
     let (shares, sampling) = planner.plan_evaluation(0, EvaluationSet::Test, &[0, 1]).expect("planned");
     assert_eq!((sampling.responses, sampling.temperature), (1, 0.0));
     let place = |id: &str| NAMES.iter().position(|n| id.ends_with(n)).expect("a sample");
@@ -295,9 +342,47 @@ fn an_evaluation_of_perfect_answers_agrees_perfectly() {
 }
 
 #[test]
+fn an_evaluation_says_whether_it_is_the_best_and_when_a_stage_has_nothing_to_gain() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let stage = "{ name: a, steps: 4, evaluation: { early_stop: { patience: 2 }, max_new_tokens: 9, question: Well? } }";
+    let mut planner = planner(folder.path(), stage).expect("loads");
+    let (shares, sampling) = planner.plan_evaluation(0, EvaluationSet::Validation, &[0]).expect("planned");
+    assert_eq!(sampling.max_new_tokens, 9);
+    assert!(shares[&0].iter().all(|s| s.prompt.starts_with("Well? First output the thinking")));
+    let mut evaluate = |step: u64, sign: f64| {
+        let place = |id: &str| NAMES.iter().position(|n| id.ends_with(n)).expect("a sample") as f64;
+        let answer = |s: &proto::v1::Sample| {
+            let lines = format!("{}\n", 3.0 + sign * 0.2 * place(&s.id)).repeat(5);
+            let text = format!("<think>t</think><answer>\n{lines}</answer>");
+            let responses = vec![Response { text, ..Response::default() }];
+            SampleRollout { sample_id: s.id.clone(), responses, ..SampleRollout::default() }
+        };
+        let answers = shares.iter().map(|(r, s)| (*r, s.iter().map(answer).collect())).collect();
+        let scored = planner.score_evaluation(0, EvaluationSet::Validation, step, answers).expect("scored");
+        (scored.metrics["srcc"].round(), scored.metrics["best"], scored.stop.is_some(), scored.metrics)
+    };
+    let first = evaluate(0, -1.0);
+    assert_eq!((first.0, first.1, first.2), (-1.0, 1.0, false));
+    let better = evaluate(2, 1.0);
+    assert_eq!((better.0, better.1, better.2), (1.0, 1.0, false));
+    let metrics = better.3;
+    assert!(metrics["srcc_low"] <= 1.0 && metrics["srcc_within_reference"] == 1.0, "{metrics:?}");
+    assert_eq!(metrics["by_type/10"], 1.0);
+    assert_eq!((evaluate(4, 1.0).1, evaluate(6, -1.0).2), (0.0, true));
+}
+
+#[test]
+fn a_stage_of_epochs_learns_its_steps_from_the_data() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let planner = planner(folder.path(), "{ name: a, data: { epochs: 3 }, objective: { iterations: 2 } }");
+    let stage = planner.expect("loads").run().stages[0].clone();
+    assert_eq!((stage.steps, stage.data.epochs), (3 * 2 * 2, None));
+}
+
+#[test]
 fn a_constant_prediction_has_no_correlation_rather_than_a_wrong_one() {
     let folder = tempfile::tempdir().expect("temporary folder");
-    let planner = planner(folder.path(), "{ name: a, kind: vision, steps: 2 }").expect("loads");
+    let mut planner = planner(folder.path(), "{ name: a, kind: vision, steps: 2 }").expect("loads");
     let (shares, _) = planner.plan_evaluation(0, EvaluationSet::Validation, &[0]).expect("planned");
     let answer = |s: &proto::v1::Sample| SampleRollout {
         sample_id: s.id.clone(),

@@ -19,16 +19,24 @@ pub(super) struct Worth {
     pub(super) firsts: Vec<f64>,
     /// Whether the text has a number to predict with.
     pub(super) numbered: Vec<bool>,
-    /// Sums over responses and counts of special cases, by name.
-    sums: BTreeMap<String, f64>,
+    /// By part; NaN where the kind of media does not have it.
+    pub(super) parts: BTreeMap<&'static str, Vec<f64>>,
+    /// Counts of special cases that happened, by name.
+    counts: BTreeMap<String, f64>,
+    /// Shares of responses.
+    padded: f64,
+    numberless: f64,
+    responses: usize,
 }
 
 /// One sample's part of [`Worth`], with its advantages.
 #[derive(Debug)]
 pub(super) struct GroupWorth<'a> {
     pub(super) rewards: &'a [f64],
+    pub(super) formats: &'a [f64],
     pub(super) predictions: &'a [f64],
     pub(super) advantages: &'a [f64],
+    pub(super) parts: BTreeMap<&'static str, Vec<f64>>,
 }
 
 impl Worth {
@@ -46,7 +54,11 @@ impl Worth {
             predictions: vec![0.0; total],
             firsts: vec![0.0; total],
             numbered: vec![false; total],
-            sums: BTreeMap::new(),
+            parts: BTreeMap::new(),
+            counts: BTreeMap::new(),
+            padded: 0.0,
+            numberless: 0.0,
+            responses,
         };
         for media in [Media::Image, Media::Video] {
             let places: Vec<usize> = (0..batch.len()).filter(|i| media_of(batch[*i].0) == media).collect();
@@ -82,39 +94,65 @@ impl Worth {
                 self.firsts[to] = finite(scored.parts.scores[from].first().copied().unwrap_or(0.0));
             }
         }
+        let total = self.rewards.len();
         for (part, values) in &scored.parts.values {
-            *self.sums.entry((*part).to_owned()).or_default() +=
-                values.iter().sum::<f64>() / self.rewards.len() as f64;
+            let all = self.parts.entry(part).or_insert_with(|| vec![f64::NAN; total]);
+            for (row, place) in places.iter().enumerate() {
+                let from = row * responses..(row + 1) * responses;
+                all[place * responses..(place + 1) * responses].copy_from_slice(&values[from]);
+            }
         }
         for (name, count) in counts(&scored.counts) {
-            *self.sums.entry(name).or_default() += count;
+            *self.counts.entry(name).or_default() += count;
         }
+        self.padded += scored.counts.padded as f64 / total as f64;
+        self.numberless += scored.counts.numberless as f64 / total as f64;
         Ok(())
     }
 
     /// Each sample's part, with its advantages.
-    pub(super) fn groups<'a>(
-        &'a self,
-        advantages: &'a [f64],
-        responses: usize,
-    ) -> impl Iterator<Item = GroupWorth<'a>> {
-        let chunks = self.rewards.chunks(responses).zip(self.predictions.chunks(responses));
-        chunks.zip(advantages.chunks(responses)).map(|((rewards, predictions), advantages)| GroupWorth {
-            rewards,
-            predictions,
-            advantages,
+    pub(super) fn groups<'a>(&'a self, advantages: &'a [f64]) -> impl Iterator<Item = GroupWorth<'a>> {
+        (0..self.rewards.len() / self.responses.max(1)).map(|sample| {
+            let range = sample * self.responses..(sample + 1) * self.responses;
+            let parts = self.parts.iter().map(|(name, values)| (*name, values[range.clone()].to_vec()));
+            GroupWorth {
+                rewards: &self.rewards[range.clone()],
+                formats: &self.formats[range.clone()],
+                predictions: &self.predictions[range.clone()],
+                parts: parts.filter(|(_, values)| values.iter().all(|v| !v.is_nan())).collect(),
+                advantages: &advantages[range],
+            }
         })
     }
 
-    /// Means over responses and counts of special cases, by name.
+    /// By name: mean and spread (population standard deviation) over responses of the reward and each of its parts,
+    /// shares of responses, and counts of special cases that happened.
     pub(super) fn metrics(&self) -> BTreeMap<String, f64> {
-        let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
-        let mut metrics = self.sums.clone();
-        metrics.insert("reward".into(), mean(&self.rewards));
-        metrics.insert("accuracy".into(), mean(&self.accuracies));
+        let mut metrics = self.counts.clone();
+        let whole = [("reward", &self.rewards), ("accuracy", &self.accuracies)];
+        let parts = self.parts.iter().map(|(name, values)| (*name, values));
+        for (name, values) in whole.into_iter().chain(parts) {
+            let had: Vec<f64> = values.iter().copied().filter(|v| !v.is_nan()).collect();
+            metrics.insert(name.into(), mean(&had));
+            metrics.insert(format!("{name}_spread"), spread(&had));
+        }
         metrics.insert("format".into(), mean(&self.formats));
+        metrics.insert("padded".into(), self.padded);
+        metrics.insert("numberless".into(), self.numberless);
+        let within: Vec<f64> = self.predictions.chunks(self.responses.max(1)).map(spread).collect();
+        metrics.insert("score_spread".into(), mean(&within));
         metrics
     }
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len().max(1) as f64
+}
+
+/// The population standard deviation.
+fn spread(values: &[f64]) -> f64 {
+    let centre = mean(values);
+    mean(&values.iter().map(|v| (v - centre).powi(2)).collect::<Vec<_>>()).sqrt()
 }
 
 fn numbered(text: &str, media: Media, kind: RewardKind) -> bool {

@@ -1,9 +1,13 @@
 //! The run's curves over its steps, small multiples in one SVG.
 
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+
 use super::axis::Axis;
 use super::panel::{Panel, SIZE, Words, cell};
 use super::series::{Piece, by_stage, thinned, trailing_mean, window};
 use super::svg::{BLUE, FAINT, Font, MUTED, ORANGE, RED, Stroke, Svg};
+use super::table::label;
 use super::{Facts, Lines};
 use crate::engine::EvaluationSet;
 
@@ -12,7 +16,7 @@ const COLUMNS: usize = 3;
 /// One chart before it is drawn. What a run does not have has no chart.
 #[derive(Debug, Default)]
 struct Chart {
-    title: &'static str,
+    title: Cow<'static, str>,
     unit: &'static str,
     /// Every step's value, and their trailing mean.
     trained: Vec<Piece>,
@@ -27,8 +31,8 @@ struct Chart {
 }
 
 impl Chart {
-    fn trained(lines: &Lines, title: &'static str, unit: &'static str, name: &str) -> Self {
-        Self { title, unit, trained: by_stage(lines, name), noisy: true, ..Self::default() }
+    fn trained(lines: &Lines, title: impl Into<Cow<'static, str>>, unit: &'static str, name: &str) -> Self {
+        Self { title: title.into(), unit, trained: by_stage(lines, name), noisy: true, ..Self::default() }
     }
 
     fn and_held_out(mut self, lines: &Lines, name: &str, label: &'static str, color: &'static str) -> Self {
@@ -58,7 +62,7 @@ fn charts(lines: &Lines) -> Vec<Chart> {
         Chart { marks: skipped, ..Chart::trained(lines, "Loss", "loss", "loss") },
         Chart::trained(lines, "Mean reward", "reward", "reward")
             .and_held_out(lines, "reward", "held out", ORANGE),
-        Chart { title: "Held-out agreement", unit: "correlation", ..Chart::default() }
+        Chart { title: "Held-out agreement".into(), unit: "correlation", ..Chart::default() }
             .and_held_out(lines, "srcc", "SRCC", BLUE)
             .and_held_out(lines, "plcc", "PLCC", ORANGE),
         Chart { share: true, ..Chart::trained(lines, "Format rate", "share of answers", "format") }
@@ -70,7 +74,25 @@ fn charts(lines: &Lines) -> Vec<Chart> {
         Chart::trained(lines, "Rollout against training", "nats a token", "logprob_gap"),
         Chart { noisy: false, ..Chart::trained(lines, "Learning rate", "rate", "lr") },
     ];
-    charts.into_iter().filter(|c| c.points().any(|(_, v)| v.is_finite())).collect()
+    charts.into_iter().chain(others(lines)).filter(|c| c.points().any(|(_, v)| v.is_finite())).collect()
+}
+
+/// What the charts above show, by the names of metrics.
+const SHOWN: [&str; 9] =
+    ["reward", "srcc", "plcc", "format", "kl", "response_tokens", "zero_spread", "logprob_gap", "lr"];
+
+/// A chart for every other metric; of what is held out, for all but the numbers of single sets, types and levels.
+fn others(lines: &Lines) -> impl Iterator<Item = Chart> {
+    let of_steps = lines.steps.iter().flat_map(|line| line.metrics.keys());
+    let of_evaluations = lines.evaluations.iter().flat_map(|line| line.metrics.keys());
+    let single = |name: &str| {
+        name.contains('/') || ["_low", "_high"].iter().any(|end| name.ends_with(end)) || name == "best"
+    };
+    let names: BTreeSet<&String> = of_steps.chain(of_evaluations.filter(|name| !single(name))).collect();
+    let names = names.into_iter().filter(|name| !SHOWN.contains(&name.as_str()));
+    names.map(|name| {
+        Chart::trained(lines, label(name), "", name).and_held_out(lines, name, "held out", ORANGE)
+    })
 }
 
 /// Draws all charts that the run has numbers for.
@@ -107,7 +129,7 @@ fn plot(svg: &mut Svg, chart: &Chart, origin: (f64, f64), x: &Axis, window: usiz
     if !chart.marks.is_empty() {
         legend.push(("skipped".to_owned(), RED));
     }
-    let words = Words { title: chart.title, x: "step", y: chart.unit, legend };
+    let words = Words { title: &chart.title, x: "step", y: chart.unit, legend };
     let panel = Panel::draw(svg, origin, x.clone(), y, &words);
     for pair in lines.steps.windows(2).filter(|pair| pair[0].stage != pair[1].stage) {
         panel.upright(svg, pair[0].step as f64);
@@ -136,8 +158,8 @@ mod tests {
     use crate::engine::Moment;
     use crate::report::example;
 
-    fn titles(lines: &Lines) -> Vec<&'static str> {
-        charts(lines).iter().map(|c| c.title).collect()
+    fn titles(lines: &Lines) -> Vec<String> {
+        charts(lines).iter().map(|c| c.title.to_string()).collect()
     }
 
     #[test]
@@ -149,10 +171,23 @@ mod tests {
     }
 
     #[test]
+    fn every_metric_of_a_step_has_a_chart() {
+        let mut step = example::step(1, 0);
+        step.metrics.insert("pairwise".into(), 0.5);
+        let mut evaluation = example::evaluation(1, EvaluationSet::Test, Moment::After);
+        evaluation.metrics.insert("by_type/10".into(), 0.5);
+        let lines = Lines { steps: vec![step], evaluations: vec![evaluation], ..Lines::default() };
+        let titles = titles(&lines);
+        assert!(titles.iter().any(|title| title == "pairwise"), "{titles:?}");
+        assert!(!titles.iter().any(|title| title.contains("type")), "a table's business: {titles:?}");
+    }
+
+    #[test]
     fn an_evaluation_alone_has_its_chart() {
         let evaluations = vec![example::evaluation(0, EvaluationSet::Test, Moment::Before)];
         let lines = Lines { evaluations, ..Lines::default() };
-        assert_eq!(titles(&lines), ["Mean reward", "Held-out agreement", "Format rate"]);
+        let expected = ["Mean reward", "Held-out agreement", "Format rate", "distinct scores", "RMSE"];
+        assert_eq!(titles(&lines), expected);
         assert!(draw(&lines, &example::facts()).contains("</tspan>\u{a0}SRCC"));
     }
 

@@ -15,6 +15,7 @@ pub(super) fn facts() -> Facts {
         digest: "sha256:5d41402abc4b2a76b9719d911017c592".into(),
         recipe_yaml: "run:\n  name: made-up # <b>\n".into(),
         stages: vec![StageFacts { name: "prpo".into(), kind: StageKind::Prpo }],
+        digests: vec![("train.jsonl".into(), "aa11".into())],
         checkpoint: None,
         outcome: "finished".into(),
     }

@@ -17,6 +17,7 @@ mod series;
 mod summary;
 mod svg;
 mod table;
+mod thumbnail;
 mod writer;
 
 use std::io;
@@ -50,6 +51,8 @@ pub struct Facts {
     pub recipe_yaml: String,
     /// In their order.
     pub stages: Vec<StageFacts>,
+    /// SHA-256 of what the run was made of: label files, weights at every stage's start. Name and digest.
+    pub digests: Vec<(String, String)>,
     /// The checkpoint to go on with.
     pub checkpoint: Option<PathBuf>,
     /// `finished`, `interrupted` or the failure's reason.
@@ -75,6 +78,7 @@ impl Facts {
             digest: digest.to_owned(),
             recipe_yaml: recipe_yaml.to_owned(),
             stages: run.stages.iter().map(|s| StageFacts { name: s.name.clone(), kind: s.kind }).collect(),
+            digests: Vec::new(),
             checkpoint: None,
             outcome: outcome.to_owned(),
         }

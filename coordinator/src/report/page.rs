@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 
 use super::html::escape;
 use super::table::{cell, change, duration, label};
-use super::{AnswerLine, Facts, Lines, SetSummary, Summary, plots};
+use super::{AnswerLine, Facts, Lines, SetSummary, Summary, plots, thumbnail};
+use crate::engine::{EvaluationSet, Moment};
 
 /// How many answers are shown at either end.
 const SHOWN: usize = 6;
@@ -40,6 +41,7 @@ pub(super) fn render(
         stages(facts, lines),
         evaluations(facts, lines),
         unreadable(summary),
+        digests(facts),
         details("Resolved recipe", &format!("<pre>{}</pre>", escape(&facts.recipe_yaml))),
     ];
     format!(
@@ -168,6 +170,16 @@ fn extremes(answers: &Answers) -> String {
     if body.is_empty() { body } else { section("Completions", &body) }
 }
 
+/// SHA-256 of what the run was made of.
+fn digests(facts: &Facts) -> String {
+    let row = |(name, digest): &(String, String)| {
+        format!("<tr><td>{}</td><td class=\"mono\">{}</td></tr>\n", escape(name), escape(digest))
+    };
+    let recipe = ("recipe, resolved".to_owned(), facts.digest.clone());
+    let rows: String = std::iter::once(&recipe).chain(&facts.digests).map(row).collect();
+    details("Digests", &format!("<table>\n<tbody>\n{rows}</tbody>\n</table>"))
+}
+
 fn article(answer: &AnswerLine) -> String {
     let mut text: String = answer.text.chars().take(LONGEST).collect();
     if text.len() < answer.text.len() {
@@ -177,9 +189,11 @@ fn article(answer: &AnswerLine) -> String {
     let wrong = !answer.format && !answer.text.is_empty();
     let format = if wrong { "<span class=\"trouble\">not in the format</span>" } else { "" };
     let text = if text.is_empty() { text } else { format!("<pre>{}</pre>\n", escape(&text)) };
+    let picture = thumbnail::source(&answer.media)
+        .map_or_else(String::new, |source| format!("<img alt=\"\" src=\"{source}\">\n"));
     let media = if answer.media.is_empty() { &answer.sample_id } else { &answer.media.join(", ") };
     format!(
-        "<article>\n<header><b>predicted {}</b><span>label {}</span>{format}</header>\n\
+        "<article>\n{picture}<header><b>predicted {}</b><span>label {}</span>{format}</header>\n\
          <div class=\"mono\" title=\"{}\">{}</div>\n{text}</article>\n",
         cell("score", answer.predicted),
         cell("score", Some(answer.mos)),
@@ -196,20 +210,37 @@ fn stages(facts: &Facts, lines: &Lines) -> String {
             let steps: Vec<_> = lines.steps.iter().filter(|s| s.stage == stage).collect();
             let seconds: f64 = steps.iter().map(|s| s.seconds).filter(|s| s.is_finite()).sum();
             format!(
-                "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{:.2} s</td></tr>\n",
+                "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{:.2} s</td>{}</tr>\n",
                 escape(&facts.stage_name(stage)),
                 steps.len(),
                 steps.iter().filter(|s| s.skipped).count(),
                 duration(seconds),
-                seconds / steps.len() as f64
+                seconds / steps.len() as f64,
+                agreement(lines, stage)
             )
         })
         .collect();
     if rows.is_empty() {
         return rows;
     }
-    let head = "<th>stage</th><th>steps</th><th>skipped</th><th>time</th><th>a step</th>";
+    let head = "<th>stage</th><th>steps</th><th>skipped</th><th>time</th><th>a step</th><th>held-out SRCC before</th>\
+                <th>after</th><th>change</th>";
     section("Stages", &format!("<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}</tbody>\n</table>"))
+}
+
+/// A stage's held-out SRCC before and after it, on the validation sets, else on the test sets.
+fn agreement(lines: &Lines, stage: usize) -> String {
+    let at = |set: EvaluationSet, before: bool| {
+        let of = |e: &&super::EvaluationLine| {
+            e.stage == stage && e.set == set && (e.moment == Moment::Before) == before
+        };
+        lines.evaluations.iter().rev().find(of).and_then(|e| e.metrics.get("srcc").copied())
+    };
+    let [validation, test] =
+        [EvaluationSet::Validation, EvaluationSet::Test].map(|set| (at(set, true), at(set, false)));
+    let (before, after) = if validation.0.is_some() && validation.1.is_some() { validation } else { test };
+    let cells = [cell("srcc", before), cell("srcc", after), change("srcc", before, after)];
+    cells.map(|value| format!("<td>{value}</td>")).concat()
 }
 
 fn evaluations(facts: &Facts, lines: &Lines) -> String {
@@ -286,6 +317,27 @@ mod tests {
     fn the_page_fetches_nothing() {
         let page = page(&example::facts()).replace("http://www.w3.org/2000/svg", "");
         assert!(["http:", "https:", "src=", "href=", "url("].iter().all(|f| !page.contains(f)));
+    }
+
+    #[test]
+    fn a_completion_stands_beside_its_picture_which_is_in_the_page() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let path = folder.path().join("a.png");
+        let picture = vision::Rgb::new(40, 30, vec![90; 40 * 30 * 3]).expect("sized");
+        std::fs::write(&path, vision::encode_png(&picture).expect("encoded")).expect("written");
+        let answer = AnswerLine { media: vec![path.display().to_string()], ..example::answers(1).remove(0) };
+        assert!(article(&answer).contains("<img alt=\"\" src=\"data:image/jpeg;base64,"));
+        assert!(!article(&example::answers(1)[0]).contains("<img"), "a lost picture leaves no hole");
+    }
+
+    #[test]
+    fn stages_say_what_they_gained_and_the_page_what_it_was_made_of() {
+        let page = page(&example::facts());
+        assert!(
+            page.contains("<td>0.300</td><td>0.780</td><td>+0.480</td>"),
+            "validation before and after the stage"
+        );
+        assert!(page.contains("<td>train.jsonl</td><td class=\"mono\">aa11</td>"));
     }
 
     #[test]

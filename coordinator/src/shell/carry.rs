@@ -1,10 +1,12 @@
 //! One command at a time.
 
+use std::time::Instant;
+
 use proto::v1::coordinator_message::Body as Order;
 use proto::v1::{Refused, Welcome};
 
 use super::{Shell, seconds_since_1970};
-use crate::engine::{Command, Event, Record, RestoredRecord, Source};
+use crate::engine::{Command, Event, Record, RestoredRecord, Source, Verdict};
 use crate::failure::Failure;
 use crate::plan::PlanError;
 
@@ -50,7 +52,7 @@ impl Shell {
                     run_id: self.streams.run_id.clone(),
                     incarnation,
                     heartbeat_ms: self.streams.heartbeat_ms,
-                    run_json: self.recipe_for(rank),
+                    run_json: self.streams.run_json.clone(),
                 };
                 self.streams.admit(stream, rank, incarnation, Order::Welcome(welcome));
             }
@@ -102,23 +104,27 @@ impl Shell {
             }
             Command::OpenCheckpoint(name) => self.checkpoints.open(name, self.events.clone()),
             Command::RemoveCheckpoint(name) => self.checkpoints.remove(&name),
-            Command::Announce(verdict) => self.display.verdict(&verdict),
+            Command::Announce(verdict) => self.announce(&verdict),
             Command::End(outcome) => self.outcome = Some(outcome),
         }
         Ok(())
     }
 
-    /// The recipe as a worker of `rank` gets it: a planned fault strikes once, not again in the process after it.
-    fn recipe_for(&mut self, rank: u32) -> String {
-        let first = self.admitted.insert(rank);
-        if first || self.run.faults.is_empty() {
-            return self.streams.run_json.clone();
+    /// Tells a new state, and after a loss how long it took until work went on.
+    fn announce(&mut self, verdict: &Verdict) {
+        self.display.verdict(verdict);
+        match verdict.state {
+            "failing" => {
+                self.lost.get_or_insert_with(Instant::now);
+            }
+            "running" => {
+                if let Some(lost) = self.lost.take() {
+                    let time = lost.elapsed().as_secs_f64();
+                    self.display.say(&format!("running again {time:.1} s after the loss was seen"));
+                }
+            }
+            _ => {}
         }
-        let mut run = self.run.clone();
-        let next = self.engine.committed_step() + 1;
-        run.faults.retain(|fault| fault.rank != rank || fault.step > next);
-        // Plain settings: nothing that JSON cannot hold.
-        serde_json::to_string(&run).unwrap_or_default()
     }
 
     /// On disk first, then told; nothing, where another coordinator has taken over.

@@ -11,7 +11,7 @@ mod history;
 mod status;
 mod streams;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -19,7 +19,7 @@ use settings::{Hosts, Run};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
-use crate::engine::{Engine, Event, Outcome, Rank, Spec};
+use crate::engine::{CarriedState, Engine, EvaluationSet, Event, Outcome, Record, Spec};
 use crate::failure::Failure;
 use crate::folder::{ADDRESS, OWNER, RunFolder};
 use crate::journal::{Claim, Journal, Past, RunRow};
@@ -50,6 +50,8 @@ pub struct Prepared {
     pub program: Option<PathBuf>,
     /// Goes on with the run that the folder holds, if it holds one.
     pub resume: bool,
+    /// The optimizer's state that it goes on from, and whether checkpoints hold it.
+    pub state: CarriedState,
 }
 
 /// A run that is over.
@@ -70,7 +72,7 @@ pub struct Ended {
 /// # Errors
 /// If the run cannot begin: the port is in use, the folder holds another run, workers cannot be started.
 pub async fn run(prepared: Prepared) -> Result<Ended, Failure> {
-    let Prepared { run, hosts, planner, workers, program, resume } = prepared;
+    let Prepared { run, hosts, mut planner, workers, program, state, resume } = prepared;
     let (status, watched) = watch::channel("{}".to_owned());
     let mut server = Server::start(&hosts.coordinator.listen, watched).await?;
     let folder = RunFolder::make(&run.run.output).map_err(|e| {
@@ -90,6 +92,13 @@ pub async fn run(prepared: Prepared) -> Result<Ended, Failure> {
             return Err(failure);
         }
     };
+    for record in &past.records {
+        if let Record::Evaluation(e) = record
+            && e.set == EvaluationSet::Validation
+        {
+            planner.remember(e.stage, e.step, e.srcc);
+        }
+    }
     announce(&folder, &run, &owner, &server.address)?;
     let history = History::begin(&folder).map_err(Failure::other)?;
     let mut signals =
@@ -97,7 +106,7 @@ pub async fn run(prepared: Prepared) -> Result<Ended, Failure> {
 
     let (events, inbox) = mpsc::unbounded_channel();
     let display = Display::new(&run);
-    let spec = Spec::new(past.id.clone(), term.number(), &run, &hosts);
+    let spec = Spec { state, ..Spec::new(past.id.clone(), term.number(), &run, &hosts) };
     let engine = Engine::resume(spec.clone(), Duration::ZERO, &past.records);
     let (id, address, step) = (&past.id, &server.address, engine.committed_step());
     let (verb, root) = (if step > 0 { "goes on after" } else { "begins at" }, folder.root().display());
@@ -120,8 +129,8 @@ pub async fn run(prepared: Prepared) -> Result<Ended, Failure> {
         status,
         events,
         children: Some(children),
-        admitted: BTreeSet::new(),
         queue: VecDeque::new(),
+        lost: None,
         outcome: None,
         run,
     };
@@ -176,9 +185,9 @@ struct Shell {
     events: mpsc::UnboundedSender<Event>,
     /// Until the run is over.
     children: Option<Workers>,
-    /// Ranks that were ever taken in.
-    admitted: BTreeSet<Rank>,
     queue: VecDeque<Event>,
+    /// When the first sign of a loss came that work has not gone on after.
+    lost: Option<Instant>,
     outcome: Option<Outcome>,
     run: Run,
 }

@@ -83,6 +83,38 @@ fn vision_answers_and_prpo_follow_each_other_on_the_same_weights() {
 }
 
 #[test]
+fn a_finished_runs_rollouts_are_scored_again_by_another_reward() {
+    let scenario = Scenario::new("{ name: explore, steps: 2 }");
+    scenario.run(&[], &[]).expect(0);
+    let folder = scenario.run_folder();
+    let scored = |more: &[&str]| {
+        let output = Command::new(scenario.path("bin/coordinator"))
+            .args(["rewards", "--run", folder.to_str().unwrap()])
+            .args(more)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        lines(&String::from_utf8(output.stdout).unwrap())
+    };
+    let same = scored(&[]);
+    assert_eq!(same.iter().map(|line| line["step"].as_u64().unwrap()).collect::<Vec<_>>(), [1, 2]);
+    for line in &same {
+        let rewards: Vec<f64> = serde_json::from_value(line["recorded"]["rewards"].clone()).unwrap();
+        let [accuracy, format] =
+            ["accuracy", "format"].map(|key| serde_json::from_value::<Vec<f64>>(line[key].clone()).unwrap());
+        assert_eq!(rewards.len(), 4 * 3);
+        for (i, reward) in rewards.iter().enumerate() {
+            assert!(
+                (reward - accuracy[i] - format[i]).abs() < 1e-12,
+                "its own reward gives what it gave: {line}"
+            );
+        }
+    }
+    let other = scored(&["--set", "reward.kind=visualquality_r1"]);
+    assert!(other[0]["parts"].get("pairwise").is_none() && same[0]["parts"].get("pairwise").is_some());
+}
+
+#[test]
 fn a_dry_run_shows_the_resolved_recipe_and_writes_nothing() {
     let scenario = Scenario::new("{ name: explore, steps: 5 }");
     let ran = scenario.run(&["--dry-run", "--set", "optimizer.lr=0.5"], &[]).expect(0);

@@ -27,7 +27,8 @@ impl Scenario {
             scenario.labels(split, count);
         }
         fs::create_dir(scenario.path("model")).unwrap();
-        fs::write(scenario.path("model/config.json"), "{}").unwrap();
+        let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs/quickstart/model/config.json");
+        fs::copy(config, scenario.path("model/config.json")).unwrap();
         scenario.hosts("local", "127.0.0.1:0");
         scenario.recipe(stages);
         scenario.programs();

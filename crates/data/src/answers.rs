@@ -236,6 +236,7 @@ mod tests {
             images: Vec::new(),
             question: String::new(),
             mos,
+            reference: String::new(),
             distortion: Distortion::of(Path::new(file)),
         }
     }

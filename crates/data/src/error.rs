@@ -27,6 +27,9 @@ pub enum Error {
         /// The file's name as messages have it.
         file: String,
     },
+    /// A MOS text file, a scale or a split that cannot be used, in a sentence.
+    #[error("{0}")]
+    Text(String),
     /// A step wants more samples than there are.
     #[error(
         "samples_per_step {wanted} is more than the {have} training samples{which}; expected at most {have}"

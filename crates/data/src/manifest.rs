@@ -4,34 +4,11 @@ use std::collections::HashSet;
 use std::path::{Component, Path, PathBuf};
 
 use serde_json::Value;
-use settings::DataSource;
 
 use crate::error::Error;
+use crate::reference::reference_of;
 use crate::sample::{Distortion, Media, Sample};
 use crate::video::{VIDEO_PICTURES, is_video_name};
-
-/// Reads every source's manifests, in order, with ids that are unique over all of them.
-///
-/// # Errors
-/// If a file cannot be read or has a broken entry: the first one, with file and line.
-pub fn read_manifests(sources: &[DataSource]) -> Result<Vec<Sample>, Error> {
-    let mut samples = Vec::new();
-    for source in sources {
-        let pairs = source.pairs();
-        let joined = pairs.len() > 1;
-        for (i, (path, media)) in pairs.iter().enumerate() {
-            let bytes = std::fs::read(path).map_err(|e| Error::Read { path: path.clone(), source: e })?;
-            let dataset = |entry: Option<&str>| match (joined, entry) {
-                (false, _) => source.name.clone(),
-                (true, Some(name)) => format!("{}/{name}", source.name),
-                (true, None) => format!("{}/{}", source.name, i + 1),
-            };
-            samples.extend(parse(&path.display().to_string(), &bytes, media, dataset)?);
-        }
-    }
-    make_unique(&mut samples);
-    Ok(samples)
-}
 
 /// The samples of one manifest's bytes; `file` is its name in messages, `media` the folder of its pictures.
 ///
@@ -43,7 +20,7 @@ pub fn parse_manifest(file: &str, bytes: &[u8], media: &Path, dataset: &str) -> 
     Ok(samples)
 }
 
-fn parse(
+pub(crate) fn parse(
     file: &str,
     bytes: &[u8],
     media: &Path,
@@ -94,6 +71,10 @@ fn sample_of(
         media,
         question: question(entry)?,
         mos: mos(entry)?,
+        reference: files
+            .first()
+            .map(|file| reference_of(&file.to_string_lossy(), media == Media::Video))
+            .unwrap_or_default(),
         distortion: match (media, &files[..]) {
             (Media::Image, [file]) => Distortion::of(file),
             _ => None,
@@ -136,7 +117,7 @@ fn pictures(entry: &Value, media: Media) -> Result<(Vec<PathBuf>, Media), String
 }
 
 /// The path, if it stays inside the folder that it is relative to.
-fn inside(key: &str, file: &str) -> Result<PathBuf, String> {
+pub(crate) fn inside(key: &str, file: &str) -> Result<PathBuf, String> {
     let path = Path::new(file);
     let plain = path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
     let named = path.file_name().is_some() && !file.chars().any(char::is_control);
@@ -191,7 +172,7 @@ fn shown(value: &Value) -> String {
 }
 
 /// Appends `#2`, `#3` … to an id that is taken, in order.
-fn make_unique(samples: &mut [Sample]) {
+pub(crate) fn make_unique(samples: &mut [Sample]) {
     let mut taken = HashSet::new();
     let mut next = std::collections::HashMap::<String, usize>::new();
     for sample in samples {
@@ -328,26 +309,6 @@ mod tests {
             (samples[0].images[0].to_str(), samples[0].id.as_str()),
             (Some("/media/a/b.png"), "kadid/a/b")
         );
-    }
-
-    #[test]
-    fn joined_manifests_are_data_sets_of_their_own() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).expect("written");
-        write("a.jsonl", LINE);
-        write("b.jsonl", &LINE.replace("\"dataset_name\": \"KADID-10K\", ", ""));
-        let path = |name: &str| folder.path().join(name).display().to_string();
-        let source = DataSource {
-            name: "all".into(),
-            manifest: format!("{}:{}", path("a.jsonl"), path("b.jsonl")).into(),
-            media: "x:y".into(),
-        };
-        let samples = read_manifests(&[source]).expect("good files");
-        let seen: Vec<_> = samples.iter().map(|s| (s.dataset.as_str(), s.images[0].to_str())).collect();
-        assert_eq!(seen, [("all/KADID-10K", Some("x/I01_01_01.png")), ("all/2", Some("y/I01_01_01.png"))]);
-        let absent = DataSource { name: "n".into(), manifest: "no.jsonl".into(), media: "x".into() };
-        let said = read_manifests(&[absent]).expect_err("absent").to_string();
-        assert!(said.starts_with("no.jsonl: ") && said.ends_with("expected a readable label file"), "{said}");
     }
 
     #[test]

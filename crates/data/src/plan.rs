@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use settings::{Sampler, Stage, StageKind};
+use settings::{Sampler, Scope, Stage, StageKind};
 
 use crate::draws::Draws;
 use crate::error::Error;
@@ -35,8 +35,9 @@ pub struct Step {
 ///
 /// An epoch is an order of all samples, cut into steps of `samples_per_step`; what is left over (another set
 /// in each epoch) is dropped, so that no step is short and none holds a sample twice. `mixed` shuffles all
-/// samples together. `published` shuffles each data set, cuts it into steps, and takes the steps of all data
-/// sets in random order.
+/// samples together. `published` shuffles each data set and cuts it into batches of samples that are compared
+/// with one another (a device's under `reward.scope: device`, else a step's); the batches of all data sets stand
+/// in random order, and as many as fill a step are one.
 ///
 /// In supervised stages `supervised.gross_first` is a curriculum: in the first half of that share of the
 /// stage's steps only distortion levels 4 and 5 are drawn, in the second half 3 to 5, and then all. Each
@@ -47,6 +48,8 @@ pub struct Plan {
     stage: u64,
     sampler: Sampler,
     samples_per_step: usize,
+    /// Samples in a row that come from one data set, where the sampler is the published one.
+    batch: usize,
     /// Steps up to which levels 4 and 5, and then 3 to 5, are drawn.
     gross_until: [u64; 2],
     /// Per data set, in the order of their names: samples and levels.
@@ -70,11 +73,16 @@ impl Plan {
             }
             sets.entry(&sample.dataset).or_default().push((i, level.unwrap_or(u8::MAX)));
         }
+        let samples_per_step = stage.parallel.samples_per_step.max(1) as usize;
         let plan = Self {
             seed,
             stage: stage_index as u64,
             sampler: stage.data.sampler,
-            samples_per_step: stage.parallel.samples_per_step.max(1) as usize,
+            samples_per_step,
+            batch: match stage.reward.scope {
+                Scope::Device => (stage.reward.group_samples.max(1) as usize).min(samples_per_step),
+                Scope::Global => samples_per_step,
+            },
             gross_until: [(gross / 2.0) as u64, gross as u64],
             sets: sets.into_values().collect(),
         };
@@ -111,7 +119,10 @@ impl Plan {
     pub fn steps_per_epoch(&self) -> usize {
         match self.sampler {
             Sampler::Mixed => self.eligible(1).concat().len() / self.samples_per_step,
-            Sampler::Published => self.eligible(1).iter().map(|set| set.len() / self.samples_per_step).sum(),
+            Sampler::Published => {
+                let batches: usize = self.eligible(1).iter().map(|set| set.len() / self.batch).sum();
+                batches / (self.samples_per_step / self.batch)
+            }
         }
     }
 
@@ -139,23 +150,29 @@ impl Plan {
         if self.sampler == Sampler::Mixed {
             sets = vec![sets.concat()];
         }
-        let (mut steps, mut tail) = (Vec::new(), Vec::new());
+        let batch = if self.sampler == Sampler::Published { self.batch } else { self.samples_per_step };
+        let (mut batches, mut tail) = (Vec::new(), Vec::new());
         for mut set in sets {
             draws.shuffle(&mut set);
-            let cut = set.chunks_exact(self.samples_per_step);
+            let cut = set.chunks_exact(batch);
             tail.extend_from_slice(cut.remainder());
-            steps.extend(cut.map(<[usize]>::to_vec));
+            batches.extend(cut.map(<[usize]>::to_vec));
         }
         if self.sampler == Sampler::Published {
-            draws.shuffle(&mut steps);
+            draws.shuffle(&mut batches);
         }
-        (steps, tail)
+        let steps = batches.chunks_exact(self.samples_per_step / batch);
+        tail.extend(steps.remainder().concat());
+        (steps.map(<[Vec<usize>]>::concat).collect(), tail)
     }
 
     fn demand_one_step(&self, from_level: u8) -> Result<(), Error> {
         let sets = self.eligible(from_level);
         let (have, of) = match self.sampler {
             Sampler::Mixed => (sets.iter().map(Vec::len).sum(), ""),
+            Sampler::Published if self.batch < self.samples_per_step => {
+                (sets.iter().map(|set| set.len() / self.batch * self.batch).sum(), " in whole device batches")
+            }
             Sampler::Published => (sets.iter().map(Vec::len).max().unwrap_or(0), " of the largest data set"),
         };
         if have >= self.samples_per_step {
@@ -185,6 +202,7 @@ mod tests {
             images: Vec::new(),
             question: String::new(),
             mos: 3.0,
+            reference: String::new(),
             distortion: Distortion::of(Path::new(&format!("I01_01_{:02}.png", i % 5 + 1))),
         };
         sizes.iter().enumerate().flat_map(|(set, &n)| (0..n).map(move |i| of(set, i))).collect()
@@ -286,6 +304,32 @@ mod tests {
         ] {
             assert_eq!(plan.step(u64::MAX, cursor).samples.len(), 32);
         }
+    }
+
+    #[test]
+    fn a_devices_batch_comes_from_one_data_set_and_a_step_may_hold_several() {
+        let sets = ["parallel.samples_per_step=8", "reward.group_samples=4", "reward.scope=device"];
+        let stage = stage(&[sets.as_slice(), &["data.sampler=published"]].concat());
+        let samples = samples(&[21, 22, 6]);
+        let plan = Plan::new(&samples, 3, 0, &stage).expect("a plan");
+        assert_eq!(plan.steps_per_epoch(), 5, "5 + 5 + 1 batches, two a step");
+        let (mut mixed, mut seen) = (0, Vec::new());
+        for (_, step) in walk(&plan, plan.steps_per_epoch() as u64) {
+            let of = |batch: &[usize]| {
+                let sets: BTreeSet<&str> = batch.iter().map(|&i| samples[i].dataset.as_str()).collect();
+                assert_eq!(sets.len(), 1, "{batch:?}");
+                sets
+            };
+            let sets: Vec<_> = step.samples.chunks(4).map(of).collect();
+            mixed += usize::from(sets[0] != sets[1]);
+            seen.extend(step.samples.into_iter().chain(step.tail));
+        }
+        assert!(mixed > 0);
+        seen.sort_unstable();
+        assert_eq!(seen, (0..samples.len()).collect::<Vec<_>>());
+        let alone = stage.clone();
+        let said = Plan::new(&samples[21..28], 3, 0, &alone).expect_err("too few").to_string();
+        assert!(said.contains("more than the 4 training samples in whole device batches"), "{said}");
     }
 
     proptest! {

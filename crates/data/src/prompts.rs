@@ -97,6 +97,7 @@ mod tests {
             images: Vec::new(),
             question: question.into(),
             mos: 3.0,
+            reference: String::new(),
             distortion: None,
         }
     }

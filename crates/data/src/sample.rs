@@ -20,6 +20,8 @@ pub struct Sample {
     pub question: String,
     /// Mean opinion score; finite, in [1, 5] where the label file is normalised.
     pub mos: f64,
+    /// The undistorted original, as label file or file name tells; the same for all pictures of one.
+    pub reference: String,
     /// What was done to the picture, where its name tells.
     pub distortion: Option<Distortion>,
 }

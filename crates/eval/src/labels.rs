@@ -38,6 +38,14 @@ pub fn parse_labels(text: &str, file: &str) -> Result<Vec<Label>, Error> {
     parse(text, file, EXPECTED, label, |label| &label.path)
 }
 
+/// One line of such a file; `number` counts from 1.
+///
+/// # Errors
+/// As [`read_labels`], but for what other lines say.
+pub fn parse_label(line: &str, file: &str, number: usize) -> Result<Label, Error> {
+    label(line.trim(), &Place { file, line: number, expected: EXPECTED })
+}
+
 fn label(line: &str, place: &Place<'_>) -> Result<Label, Error> {
     if let Some((path, mos)) = after_comma(line, place)? {
         return Ok(Label { path: path_of(path, place)?, reference: None, mos, std: None });

@@ -16,6 +16,7 @@
 //! ```
 
 mod bootstrap;
+mod breakdown;
 mod correlation;
 mod kendall;
 mod labels;
@@ -26,9 +27,10 @@ mod predictions;
 mod report;
 
 pub use bootstrap::{Bootstrap, Interval, Paired};
+pub use breakdown::{Breakdown, Item, Part, Within};
 pub use correlation::{Pair, plcc, rmse, srcc};
 pub use kendall::krcc;
-pub use labels::{Label, parse_labels, read_labels};
+pub use labels::{Label, parse_label, parse_labels, read_labels};
 pub use lines::Error;
 pub use logistic::{FitFailure, Logistic};
 pub use matching::Matching;

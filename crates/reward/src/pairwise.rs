@@ -34,7 +34,7 @@ fn values(group: &Group<'_>, counts: &mut Counts) -> Vec<f64> {
 }
 
 /// Indices by value; equal values keep their order.
-fn ascending(predictions: &[f64]) -> Vec<usize> {
+pub(crate) fn ascending(predictions: &[f64]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..predictions.len()).collect();
     order.sort_by(|&a, &b| predictions[a].partial_cmp(&predictions[b]).unwrap_or(Ordering::Equal));
     order

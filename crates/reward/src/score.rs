@@ -81,7 +81,8 @@ fn prpo(batch: &Batch<'_>, settings: &Reward, counts: &mut Counts) -> (Vec<f64>,
 
 /// The weighted sum of the parts; each part's values are added to the report on the way.
 ///
-/// The published image reward is divided by 3 because of S: without it (video, or `score_rank: 0`) it is not.
+/// The published image reward is divided by 3 (`divisor`) because of S: without it (video, or `score_rank: 0`) it is
+/// not.
 fn group_accuracy(group: &Group<'_>, report: &mut Parts, counts: &mut Counts) -> Vec<f64> {
     let mut sum = vec![0.0; group.predictions.len()];
     for part in PARTS.iter().filter(|part| (part.applies)(group.media)) {
@@ -93,7 +94,7 @@ fn group_accuracy(group: &Group<'_>, report: &mut Parts, counts: &mut Counts) ->
         report.values.entry(part.name).or_default().extend(values);
     }
     let ranked = group.media == crate::Media::Image && group.settings.score_rank != 0.0;
-    if ranked { sum.into_iter().map(|total| total / 3.0).collect() } else { sum }
+    if ranked { sum.into_iter().map(|total| total / group.settings.divisor).collect() } else { sum }
 }
 
 fn visual_quality_r1(batch: &Batch<'_>, settings: &Reward, counts: &mut Counts) -> (Vec<f64>, Parts) {

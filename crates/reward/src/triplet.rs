@@ -1,12 +1,16 @@
 //! Y: three samples ordered as people order them.
 
+use settings::Columns;
+
 use crate::counts::Counts;
+use crate::pairwise::ascending;
 use crate::parts::{Group, Part};
 
 pub(crate) const PART: Part = Part { name: "triplet", applies: |_| true, weight: |p| p.triplet, values };
 
 /// Eq. Y in docs/method.md section 2; 0 where fewer than two other samples exist.
 ///
+/// A column holds a response of every sample: those of one index, or with `triplet_columns: sorted` of one rank.
 /// A triple (i, a, b), a < b, looks at `i > a`, `i > b` and `a > b`. Over all pairs (a, b) of others, each
 /// `i > a` occurs B − 2 times and each `a > b` once, so matches are counted by pair instead of by triple.
 fn values(group: &Group<'_>, counts: &mut Counts) -> Vec<f64> {
@@ -18,9 +22,13 @@ fn values(group: &Group<'_>, counts: &mut Counts) -> Vec<f64> {
         return values;
     }
     let pairs_of_others = (samples - 1) * (samples - 2) / 2;
+    let order: Vec<Vec<usize>> = match group.settings.triplet_columns {
+        Columns::Index => vec![(0..k).collect(); samples],
+        Columns::Sorted => group.predictions.chunks(k).map(ascending).collect(),
+    };
     for column in 0..k {
         let matches = |x: usize, y: usize| {
-            let predicted = group.prediction(x, column) > group.prediction(y, column);
+            let predicted = group.prediction(x, order[x][column]) > group.prediction(y, order[y][column]);
             u64::from(predicted == (group.mos[x] > group.mos[y]))
         };
         let in_order = |x: usize, y: usize| matches(x.min(y), x.max(y));
@@ -30,7 +38,7 @@ fn values(group: &Group<'_>, counts: &mut Counts) -> Vec<f64> {
             let as_anchor: u64 = others().map(|a| matches(i, a)).sum();
             let without_anchor = all - others().map(|a| in_order(i, a)).sum::<u64>();
             let matched = as_anchor * (samples as u64 - 2) + without_anchor;
-            values[i * k + column] = matched as f64 / (3 * pairs_of_others) as f64;
+            values[i * k + order[i][column]] = matched as f64 / (3 * pairs_of_others) as f64;
         }
     }
     values
@@ -52,6 +60,26 @@ mod tests {
             }
         }
         shares.iter().sum::<f64>() / shares.len() as f64
+    }
+
+    #[test]
+    fn sorted_columns_compare_responses_of_one_rank_and_give_the_value_back_to_it() {
+        let (mos, predictions) = ([1.0, 2.0, 3.0], [1.5, 1.0, 2.0, 2.5, 3.0, 3.5]);
+        let value = |triplet_columns, predictions: &[f64]| {
+            let settings = settings::Parts { triplet_columns, ..settings::Parts::default() };
+            let media = Media::Image;
+            let group =
+                Group { media, responses: 2, mos: &mos, scores: &[], predictions, settings: &settings };
+            values(&group, &mut Counts::default())
+        };
+        assert_eq!(value(Columns::Sorted, &predictions), [1.0; 6]);
+        // Ranks: (1.0, 2.4, 3.0) and (2.5, 2.5, 3.5): the second sample's is not above the first's there.
+        let tied = [2.5, 1.0, 2.4, 2.5, 3.0, 3.5];
+        assert_eq!(value(Columns::Sorted, &tied), [1.0, 1.0, 1.0, 2.0 / 3.0, 1.0, 1.0]);
+        // A response of index 1 moves to rank 0: by index it stands beside others than by rank.
+        let crossed = [4.0, 1.0, 2.0, 2.5, 3.0, 3.5];
+        assert_ne!(value(Columns::Sorted, &crossed), value(Columns::Index, &crossed));
+        assert_eq!(value(Columns::Sorted, &crossed)[1], 1.0);
     }
 
     #[test]

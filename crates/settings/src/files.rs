@@ -13,6 +13,19 @@ impl Run {
     /// # Errors
     /// With everything that is missing.
     pub fn check_files(&self) -> Result<(), Error> {
+        self.check(false)
+    }
+
+    /// As [`Run::check_files`], but what `model.shape` and a source's `declared` stand in for may be absent: for dry
+    /// runs.
+    ///
+    /// # Errors
+    /// As [`Run::check_files`].
+    pub fn check_files_or_declared(&self) -> Result<(), Error> {
+        self.check(true)
+    }
+
+    fn check(&self, declared: bool) -> Result<(), Error> {
         let mut problems = Vec::new();
         let mut missing = |at: &str, path: &Path, expected: &str| {
             let text = format!("{} does not exist; expected {expected}", path.display());
@@ -22,7 +35,8 @@ impl Run {
             }
         };
         let config = self.model.path.join("config.json");
-        if !config.is_file() {
+        let stood_in = declared && self.model.shape.is_some();
+        if !config.is_file() && !stood_in {
             missing("model.path", &config, "a model folder in Hugging Face layout");
         }
         for stage in &self.stages {
@@ -36,7 +50,9 @@ impl Run {
             for (list, sources) in
                 [("train", &data.train), ("validation", &data.validation), ("test", &data.test)]
             {
-                for (manifest, media) in sources.iter().flat_map(crate::DataSource::pairs) {
+                let stood_in = |source: &&crate::DataSource| declared && source.declared.is_some();
+                let sources = sources.iter().filter(|source| !stood_in(source));
+                for (manifest, media) in sources.flat_map(crate::DataSource::pairs) {
                     if !manifest.is_file() {
                         missing(&format!("data.{list}"), &manifest, "a label file (manifest)");
                     }

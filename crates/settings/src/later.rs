@@ -13,10 +13,8 @@ struct Later {
 }
 
 const KEYS: &[Later] = &[
-    later("data.epochs", None, "steps"),
     later("rollout.weights", Some("gathered"), "gathered"),
     later("recovery.redundancy", Some("none"), "none"),
-    later("evaluation.early_stop", None, "steps"),
     later("coordinator.interface", None, "coordinator.listen"),
     later("security", None, "a network that is trusted"),
 ];

@@ -7,7 +7,7 @@ use crate::check::Finding;
 use crate::hosts::{Hosts, Launcher};
 use crate::position::Path;
 use crate::run::{Run, Stage, StageKind};
-use crate::sections::{DataSource, Lora, Reference, Trainable};
+use crate::sections::{DataSource, Lora, Reference, Sampler, Scope, Trainable};
 
 /// Collects what does not hold.
 #[derive(Default)]
@@ -81,7 +81,10 @@ fn stage_limits(stage: &Stage, at: &Path, limits: &mut Limits) {
     let expected = "all or vision in a stage of kind vision";
     limits.demand(!frozen, &at.key("model").key("trainable"), "language", expected);
     lora_limits(stage, &at.key("model").key("lora"), limits);
-    limits.at_least(stage.steps, 1, &at.key("steps"));
+    if stage.data.epochs.is_none() {
+        let expected = "at least 1, or absent where data.epochs is given";
+        limits.demand(stage.steps > 0, &at.key("steps"), stage.steps, expected);
+    }
     data_limits(stage, &at.key("data"), limits);
     rollout_limits(stage, at, limits);
     reward_limits(stage, &at.key("reward"), limits);
@@ -109,18 +112,59 @@ fn lora_limits(stage: &Stage, at: &Path, limits: &mut Limits) {
 /// A visual token covers 28 × 28 pixels: 2 × 2 patches of 14 × 14.
 const TOKEN_SIDE: u32 = 28;
 
+fn source_limits(source: &DataSource, at: &Path, limits: &mut Limits) {
+    let (manifests, folders) = (DataSource::split(&source.manifest), DataSource::split(&source.media));
+    let expected = format!("as many folders as manifests ({}), joined by ':'", manifests.len());
+    let media = format!("\"{}\"", source.media.display());
+    limits.demand(manifests.len() == folders.len(), &at.key("media"), media, &expected);
+    if let Some([low, high]) = source.range {
+        let range = format!("[{low}, {high}]");
+        limits.demand(
+            low < high,
+            &at.key("range"),
+            &range,
+            "[least, greatest] MOS of the scale, in this order",
+        );
+        let expected = "absent where found_range is true: the scale is given or found";
+        limits.demand(!source.found_range, &at.key("range"), &range, expected);
+    }
+    if let Some(shares) = source.split {
+        let expected = "three shares for train, validation and test, each at most 1000000, the first above 0";
+        let fits = shares[0] > 0 && shares.iter().all(|share| *share <= 1_000_000);
+        limits.demand(fits, &at.key("split"), format!("{shares:?}"), expected);
+    }
+    if let Some(declared) = source.declared {
+        let under = at.key("declared");
+        limits.at_least(declared.samples.into(), 1, &under.key("samples"));
+        limits.at_least(declared.width.into(), 1, &under.key("width"));
+        limits.at_least(declared.height.into(), 1, &under.key("height"));
+    }
+}
+
 fn data_limits(stage: &Stage, at: &Path, limits: &mut Limits) {
     let data = &stage.data;
+    if let Some(epochs) = data.epochs {
+        limits.at_least(epochs.into(), 1, &at.key("epochs"));
+        let expected = "absent where the stage has steps: one of them says how long it is";
+        limits.demand(stage.steps == 0, &at.key("epochs"), epochs, expected);
+    }
+    let group = stage.reward.group_samples.max(1);
+    if data.sampler == Sampler::Published && stage.reward.scope == Scope::Device {
+        let samples = stage.parallel.samples_per_step;
+        let expected = format!("a divisor of samples_per_step {samples}: a step is whole device batches");
+        limits.demand(
+            samples.is_multiple_of(group),
+            &at.key("sampler"),
+            format!("published with group_samples {group}: it"),
+            &expected,
+        );
+    }
     for (list, sources) in [("train", &data.train), ("validation", &data.validation), ("test", &data.test)] {
         let mut names = BTreeSet::new();
         for (i, source) in sources.iter().enumerate() {
             let at = at.key(list).index(i);
             limits.name(&source.name, &at.key("name"), &mut names);
-            let (manifests, folders) =
-                (DataSource::split(&source.manifest), DataSource::split(&source.media));
-            let expected = format!("as many folders as manifests ({}), joined by ':'", manifests.len());
-            let media = format!("\"{}\"", source.media.display());
-            limits.demand(manifests.len() == folders.len(), &at.key("media"), media, &expected);
+            source_limits(source, &at, limits);
         }
     }
     if let Some(crop) = data.crop {
@@ -159,6 +203,17 @@ fn rollout_limits(stage: &Stage, at: &Path, limits: &mut Limits) {
     let (evaluation, under) = (&stage.evaluation, at.key("evaluation"));
     limits.at_least(evaluation.responses.into(), 1, &under.key("responses"));
     limits.not_negative(evaluation.temperature, &under.key("temperature"));
+    if let Some(tokens) = evaluation.max_new_tokens {
+        limits.at_least(tokens.into(), 1, &under.key("max_new_tokens"));
+    }
+    if let Some(question) = &evaluation.question {
+        limits.demand(!question.trim().is_empty(), &under.key("question"), "\"\"", "a question");
+    }
+    if let Some(stop) = evaluation.early_stop {
+        let under = under.key("early_stop");
+        limits.at_least(stop.patience.into(), 1, &under.key("patience"));
+        limits.not_negative(stop.min_gain, &under.key("min_gain"));
+    }
 }
 
 fn reward_limits(stage: &Stage, at: &Path, limits: &mut Limits) {
@@ -176,6 +231,7 @@ fn reward_limits(stage: &Stage, at: &Path, limits: &mut Limits) {
     ] {
         limits.not_negative(value, &at.key(key));
     }
+    limits.positive(parts.divisor, &at.key("divisor"));
     let aspects = parts.balance_aspects;
     limits.demand((1..=5).contains(&aspects), &at.key("balance_aspects"), aspects, "from 1 to 5");
 }
@@ -225,7 +281,7 @@ fn optimizer_limits(stage: &Stage, at: &Path, limits: &mut Limits) {
     limits.not_negative(optimizer.max_grad_norm, &at.key("max_grad_norm"));
     let (warmup, steps) = (optimizer.warmup_steps, stage.steps);
     limits.demand(
-        warmup <= steps,
+        warmup <= steps || stage.data.epochs.is_some(),
         &at.key("warmup_steps"),
         warmup,
         &format!("at most the stage's steps {steps}"),

@@ -33,7 +33,7 @@ pub(crate) struct RawRun {
 #[serde(deny_unknown_fields)]
 pub(crate) struct RawStage {
     name: String,
-    steps: u64,
+    steps: Option<u64>,
     #[serde(default = "prpo")]
     kind: StageKind,
     #[serde(default)]
@@ -101,7 +101,7 @@ impl From<RawStage> for Stage {
     fn from(raw: RawStage) -> Self {
         Self {
             name: raw.name,
-            steps: raw.steps,
+            steps: raw.steps.unwrap_or(0),
             kind: raw.kind,
             trainable: raw.model.trainable,
             lora: raw.model.lora,

@@ -31,7 +31,7 @@ pub struct Run {
 pub struct Stage {
     /// Unique within the run; names its checkpoints.
     pub name: String,
-    /// Optimizer steps.
+    /// Optimizer steps; 0 until the data are read where `data.epochs` says how many.
     pub steps: u64,
     /// What a step does.
     pub kind: StageKind,

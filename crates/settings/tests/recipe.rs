@@ -113,7 +113,7 @@ stages:
   - name: s
     stps: 4
     parallel: { sharding: zero3 }
-    data: { epochs: 3, lora: 1 }
+    data: { lora: 1 }
 ";
     let said = complaints(text, &[]);
     let expected = [
@@ -123,7 +123,6 @@ stages:
         "r.yaml:5: optimizer.lr: expected a finite number, got \"fast\"",
         "r.yaml:8: unknown key \"stps\", did you mean \"steps\"?",
         "r.yaml:9: stages.0.parallel.sharding: expected replicate, optimizer, full or hybrid, got \"zero3\"",
-        "r.yaml:10: data.epochs is not available in this version; expected steps",
         "r.yaml:10: unknown key \"lora\"",
     ];
     assert_eq!(said.len(), expected.len(), "{said:#?}");
@@ -269,10 +268,52 @@ fn a_missing_key_is_named_where_it_should_stand() {
         "r.yaml:1: model.path is missing",
         "r.yaml:4: stages.0.data.train.0.manifest is missing",
         "r.yaml:6: stages.0.name is missing",
-        "r.yaml:7: stages.1.steps is missing",
     ] {
         assert!(said.iter().any(|said| said == expected), "{said:#?}\n{expected}");
     }
+}
+
+#[test]
+fn a_stage_is_as_long_as_its_steps_or_its_epochs_say_and_not_both() {
+    let recipe =
+        |stage: &str| format!("run: {{name: a, output: o}}\nmodel: {{path: m}}\nstages: [{stage}]\n");
+    let run = parse(&recipe("{name: s, data: {epochs: 8}}"), &[]).expect("epochs");
+    assert_eq!((run.stages[0].steps, run.stages[0].data.epochs), (0, Some(8)));
+    assert_eq!(parse(&run.to_yaml(), &[]).expect("its own text"), run);
+    let said = complaints(&recipe("{name: s}"), &[]);
+    assert_eq!(said, ["r.yaml:3: steps 0 must be at least 1, or absent where data.epochs is given"]);
+    let said = complaints(&recipe("{name: s, steps: 3, data: {epochs: 8}}"), &[]);
+    assert!(said[0].contains("data.epochs 8 must be absent where the stage has steps"), "{said:#?}");
+}
+
+#[test]
+fn what_a_data_set_says_of_its_scale_and_parts_is_checked() {
+    let with = |more: &str| RECIPE.replace("media: a }", &format!("media: a, {more} }}"));
+    let run = parse(
+        &with("range: [0, 100], split: [60, 20, 20], declared: {samples: 5, width: 8, height: 8}"),
+        &[],
+    )
+    .expect("a good source");
+    let source = &run.stages[1].data.train[0];
+    assert_eq!((source.range, source.split, source.split_seed), (Some([0.0, 100.0]), Some([60, 20, 20]), 0));
+    for (wrong, expected) in [
+        ("range: [5, 1]", "data.train.0.range [5, 1] must be [least, greatest] MOS of the scale"),
+        (
+            "range: [1, 5], found_range: true",
+            "data.train.0.range [1, 5] must be absent where found_range is true",
+        ),
+        ("split: [0, 1, 1]", "data.train.0.split [0, 1, 1] must be three shares"),
+        ("declared: {samples: 0, width: 1, height: 1}", "data.train.0.declared.samples 0 must be at least 1"),
+    ] {
+        let said = complaints(&with(wrong), &[]);
+        assert!(said.iter().all(|line| line.contains(expected)), "{said:#?}\n{expected}");
+    }
+    let sets = ["data.sampler=published", "reward.scope=device", "parallel.samples_per_step=12"];
+    let said = complaints(RECIPE, &sets);
+    assert!(
+        said[0].contains("published with group_samples 8: it must be a divisor of samples_per_step 12"),
+        "{said:#?}"
+    );
 }
 
 #[test]

@@ -99,6 +99,22 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
+    /// A saved state is another optimizer's.
+    #[error(
+        "{}: optimizer.{key} was {was} when this state was saved, it is {is}: its moments are of no use with that; \
+         set it to {was}, or start from the weights alone",
+        folder.display()
+    )]
+    StateOptimizer {
+        /// Where the state lies.
+        folder: PathBuf,
+        /// The key.
+        key: String,
+        /// As saved.
+        was: String,
+        /// As this stage has it.
+        is: String,
+    },
     /// A saved tensor has another shape or type.
     #[error("saved {name:?} is {found}, expected {expected}")]
     StateShape {

@@ -10,7 +10,7 @@ use crate::blocks::BlockId;
 use crate::sharding::Weights;
 
 /// Begins the names that a saved state gives the reference's tensors.
-const STATE: &str = "reference/";
+const HELD: &str = "reference/";
 /// Of those that move exactly.
 const EXACT: &str = "reference_exact/";
 /// The steps committed since its last move.
@@ -18,8 +18,11 @@ pub(crate) const STEPS: &str = "reference_steps";
 
 /// Whether a saved tensor is the reference policy's.
 pub(crate) fn is_reference(name: &str) -> bool {
-    name == STEPS || name.starts_with(STATE) || name.starts_with(EXACT)
+    name == STEPS || name.starts_with(HELD) || name.starts_with(EXACT)
 }
+
+/// A reference's tensors, by the names that a saved state gives them.
+pub(crate) type State = Vec<(String, Tensor)>;
 
 /// What the policy is held to.
 #[derive(Debug)]
@@ -75,9 +78,9 @@ impl Reference {
     }
 
     /// What going on needs of it besides [`Reference::steps`], by the names that a saved state gives it.
-    pub(crate) fn state(&self) -> Vec<(String, Tensor)> {
+    pub(crate) fn state(&self) -> State {
         let mut state = Vec::new();
-        for (prefix, params) in [(STATE, &self.params), (EXACT, &self.exact)] {
+        for (prefix, params) in [(HELD, &self.params), (EXACT, &self.exact)] {
             state
                 .extend(params.iter().map(|(name, tensor)| (format!("{prefix}{name}"), tensor.contiguous())));
         }
@@ -87,7 +90,7 @@ impl Reference {
     /// Takes up what [`Reference::state`] gave, and the steps committed since its last move.
     pub(crate) fn take_up(&mut self, state: impl IntoIterator<Item = (String, Tensor)>, steps: u64) {
         for (name, tensor) in state {
-            if let Some(name) = name.strip_prefix(STATE) {
+            if let Some(name) = name.strip_prefix(HELD) {
                 self.params.insert(name, tensor);
             } else if let Some(name) = name.strip_prefix(EXACT) {
                 self.exact.insert(name, tensor);

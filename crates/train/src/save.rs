@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use checkpoint::weights::{View, WeightFiles};
-use checkpoint::{Export, FileDigest, Files, SHARD_BYTES};
+use checkpoint::{Export, Files, SHARD_BYTES, STATE_ABOUT, StateAbout};
 use collective::Group;
 use model::names::canonical;
 use model::{Params, is_adapter, peft};
@@ -22,6 +22,9 @@ pub const STATE_FILE: &str = "training_state.safetensors";
 /// The folder of an export that holds the adapters as PEFT keeps them. Not the export's own: transformers would load
 /// them over weights that have them already.
 pub const ADAPTER_FOLDER: &str = "adapter";
+
+/// The `optimizer:` keys that a state's moments depend on: they stay while it goes on.
+const FIXED: [&str; 3] = ["betas", "eps", "weight_decay"];
 
 /// Begins the names of a state's parts.
 const STATE_STEM: &str = "training_state";
@@ -90,15 +93,15 @@ impl Trainer {
     }
 
     /// Writes what going on needs of this rank's part into `folder`: masters and moments (f32), frozen weights as
-    /// they compute, the optimizer's step count, and in the first part the reference policy. Of ranks that hold copies
-    /// of a part the first one writes it.
+    /// they compute, the optimizer's step count, and in the first part the reference policy and what the state is. Of
+    /// ranks that hold copies of a part the first one writes it.
     ///
     /// # Errors
     /// If the file cannot be written.
-    pub fn save_state(&self, folder: &Path) -> Result<Option<(String, FileDigest)>, Error> {
+    pub fn save_state(&self, folder: &Path) -> Result<Files, Error> {
         let own = self.part();
         if !self.sharding().is_first_copy() {
-            return Ok(None);
+            return Ok(Files::new());
         }
         let mut stored = BTreeMap::new();
         for piece in self.sharding().pieces() {
@@ -126,17 +129,31 @@ impl Trainer {
             format!("{STATE_STEM}-{:05}-of-{:05}.safetensors", own.index + 1, own.of)
         };
         let digest = checkpoint::write_tensors(&folder.join(&file), stored)?;
-        Ok(Some((file, digest)))
+        let mut files = Files::from([(file, digest)]);
+        if own.index == 0 {
+            files.insert(STATE_ABOUT.to_owned(), self.state_about().write(folder)?);
+        }
+        Ok(files)
+    }
+
+    /// What a state saved now is.
+    fn state_about(&self) -> StateAbout {
+        let keys = serde_json::to_value(&self.stage().optimizer).ok();
+        let optimizer = keys.and_then(|keys| keys.as_object().cloned()).unwrap_or_default();
+        StateAbout { steps: self.sharding().steps(), optimizer: optimizer.into_iter().collect() }
     }
 
     /// Takes back what [`Trainer::save_state`] wrote in the same stage, in a world of any size under any sharding: on
     /// the same ranks training goes on bit for bit.
     ///
     /// # Errors
-    /// If a file cannot be read or belongs to another model or stage; nothing is changed then.
+    /// If a file cannot be read or belongs to another model, stage or optimizer; nothing is changed then.
     pub fn load_state(&mut self, folder: &Path) -> Result<(), Error> {
         let _guard = no_grad_guard();
         let paths = state_files(folder)?;
+        if let Some((key, was, is)) = StateAbout::read(folder)?.differs(&self.state_about(), &FIXED) {
+            return Err(Error::StateOptimizer { folder: folder.to_owned(), key, was, is });
+        }
         let files: Vec<WeightFiles> =
             paths.iter().map(|path| WeightFiles::open_file(path)).collect::<Result<_, _>>()?;
         let mut source = StateSource::default();
@@ -173,7 +190,7 @@ impl Trainer {
     }
 
     /// The reference policy of a saved state, with the steps since its last move, where the stage has one.
-    fn saved_reference(&self, files: &[WeightFiles]) -> Result<Option<(Vec<(String, Tensor)>, u64)>, Error> {
+    fn saved_reference(&self, files: &[WeightFiles]) -> Result<Option<(reference::State, u64)>, Error> {
         let Some(own) = &self.reference else { return Ok(None) };
         let saved = |name: &str| {
             let found = tensors(files).find(|(stored, _)| *stored == name);

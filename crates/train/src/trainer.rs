@@ -1,7 +1,7 @@
 //! A rank's training: stages, prepared steps, commits.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use collective::Group;
 use model::{Adapters, Params, Qwen, VisionBatch, is_adapter, run};
@@ -18,7 +18,9 @@ use crate::microbatch::cut;
 use crate::norm::clip_factor;
 use crate::pass::{Counts, Pass};
 use crate::reference::Reference;
-use crate::sharding::{Full, Hybrid, Joined, Place, Ranks, Replicate, Seat, Sharding, Sliced, Weights as _};
+use crate::sharding::{
+    Full, Hybrid, Joined, Place, Ranks, Replicate, Seat, Sharding, Sliced, Weights as _, Widened,
+};
 
 /// A step whose gradients are reduced over all ranks and lie ready; nothing is applied.
 #[derive(Clone, Debug, PartialEq)]
@@ -164,6 +166,7 @@ impl Trainer {
         group: &dyn Group,
         progress: &mut dyn FnMut(),
     ) -> Result<Prepared, Error> {
+        let (began, mut silent) = (Instant::now(), Duration::ZERO);
         self.pending = None;
         for (index, item) in items.iter().enumerate() {
             item.check(index, self.stage.kind, &self.model.config)?;
@@ -192,9 +195,13 @@ impl Trainer {
         for number in 0..count as usize {
             let items = runs.get(number).map_or(&[][..], |run| &items[run.clone()]);
             let last = number + 1 == count as usize;
-            let mut weights = Joined { sharding: &mut *sharding, kind: model.kind, ranks, last };
+            let widened = Widened::to(model.kind);
+            let mut weights = Joined { sharding: &mut *sharding, widened, ranks, last, closed: None };
             let (part, part_sums) = pass.run(items, &mut weights)?;
             weights.reduce_above(None)?;
+            if let Some(closed) = weights.closed.filter(|_| last) {
+                silent = closed.duration_since(began);
+            }
             sharding.release();
             loss += part.to_kind(Kind::Double);
             sums.absorb(part_sums);
@@ -203,6 +210,7 @@ impl Trainer {
         sharding.reduce_above(None, true, &ranks)?;
         sharding.finish(&ranks)?;
         traffic.report(group, &mut sums);
+        sums.max("silent_seconds", &Tensor::from(silent.as_secs_f64()));
         sums.count("sent_rollout", std::mem::take(&mut self.gathered) as f64);
         let (loss, grad_norm) = (loss.double_value(&[]), sharding.norm());
         let finite = loss.is_finite() && grad_norm.is_finite();

@@ -302,6 +302,17 @@ fn a_saved_state_goes_on_bit_for_bit() {
     other.trainable = Trainable::Language;
     let error = trainer(&other).load_state(folder.path()).expect_err("another stage's state");
     assert!(error.to_string().contains("another model or stage"), "{error}");
+    let mut other = stage.clone();
+    other.optimizer.betas = [0.9, 0.95];
+    let error = trainer(&other).load_state(folder.path()).expect_err("another optimizer's state").to_string();
+    assert!(
+        error.contains("optimizer.betas was [0.9,0.999]") && error.contains("it is [0.9,0.95]"),
+        "{error}"
+    );
+    // What is set anew every step may change.
+    let mut other = stage.clone();
+    (other.optimizer.lr, other.optimizer.max_grad_norm) = (1.0, 0.0);
+    trainer(&other).load_state(folder.path()).expect("the same moments");
 }
 
 #[test]

@@ -33,8 +33,11 @@ pub(crate) fn decode(path: &str, bytes: &[u8]) -> Result<Rgb, Error> {
     Rgb::new(width, height, if inks { adobe_cmyk_to_rgb(&pixels) } else { pixels })
 }
 
-/// Encodes with 4:2:0 chroma and decodes again: compression as a distortion. `quality` is libjpeg's, 1 to 100.
-pub(crate) fn recompress(picture: &Rgb, quality: i32) -> Result<Rgb, Error> {
+/// The picture as a JPEG file's bytes, with 4:2:0 chroma. `quality` is libjpeg's, 1 to 100.
+///
+/// # Errors
+/// If the encoder refuses it.
+pub fn encode_jpeg(picture: &Rgb, quality: i32) -> Result<Vec<u8>, Error> {
     let (width, height) = (picture.width(), picture.height());
     let image = Image { pixels: picture.data(), width, pitch: width * 3, height, format: PixelFormat::RGB };
     let bytes = turbojpeg::compress(image, quality, Subsamp::Sub2x2).map_err(|e| Error::Encode {
@@ -43,7 +46,12 @@ pub(crate) fn recompress(picture: &Rgb, quality: i32) -> Result<Rgb, Error> {
         format: "JPEG",
         reason: e.to_string(),
     })?;
-    decode("a picture that was just compressed", &bytes)
+    Ok(bytes.to_vec())
+}
+
+/// Encodes and decodes again: compression as a distortion.
+pub(crate) fn recompress(picture: &Rgb, quality: i32) -> Result<Rgb, Error> {
+    decode("a picture that was just compressed", &encode_jpeg(picture, quality)?)
 }
 
 /// `[pixels, 4]` to `[pixels, 3]`. Adobe's files hold inverted inks, and Pillow takes every CMYK file for one of them.

@@ -31,6 +31,7 @@ pub use decode::{MAX_PIXELS, decode, decode_bytes};
 pub use distort::{Distortion, LEVELS, Level};
 pub use encode::encode_png;
 pub use error::Error;
+pub use jpeg::encode_jpeg;
 pub use patches::{Grid, PatchSettings, Patches, patches};
 pub use random::Draws;
 pub use resize::{resize, smart_resize};

@@ -1,15 +1,15 @@
 //! `worker update`: one optimizer step from recorded rollouts, for debugging and for checking.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use checkpoint::{Manifest, Staging, StateAbout};
 use collective::LocalGroup;
 use model::{Qwen, is_adapter, peft};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use settings::{Dtype, Stage, StageKind};
+use settings::{Dtype, Reference, Stage, StageKind};
 use tch::{Device, Kind, Tensor};
 use train::{Completion, Counts, Item, Place, Prepared, Trainer};
 
@@ -39,6 +39,13 @@ pub struct Args {
     /// Optimizer steps, all from the same rollouts.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     steps: u64,
+    /// Also writes the optimizer's state into the output: --resume-from takes it.
+    #[arg(long)]
+    state: bool,
+    /// Goes on from the state in DIR, an output of this command or of `coordinator update` with --state, written by
+    /// any number of workers under any sharding; --model stays the model that its training began with.
+    #[arg(long, value_name = "DIR")]
+    resume_from: Option<PathBuf>,
     /// Writes how long each step took, as JSON: {"tokens" (prompts and completions), "seconds" (a list),
     /// "peak_bytes" (resident)}.
     #[arg(long)]
@@ -125,7 +132,8 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let mut trainer =
         Trainer::seeded(seed, Place::ALONE.into(), qwen, params, &stage, threads, Duration::from_secs(60))
             .map_err(Failure::input)?;
-    let (prepared, seconds) = steps(&mut trainer, &items, counts, &stage, &args)?;
+    let done = args.resume_from.as_deref().map_or(Ok(0), |from| resume(&mut trainer, &stage, from))?;
+    let (prepared, seconds) = steps(&mut trainer, &items, counts, &stage, &args, done)?;
     if let Some(path) = &args.measure {
         let tokens = items.iter().map(|item| item.tokens(&trainer.model().config)).sum();
         request::write_lines(path, &[Measure { tokens, seconds, peak_bytes: heap::peak_bytes() }])?;
@@ -139,20 +147,35 @@ pub fn run(args: Args) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Steps; gives the last one's numbers and the seconds that each took.
+/// Takes up the state in `from`, whose every file is what its manifest says; gives the steps that it has in it.
+fn resume(trainer: &mut Trainer, stage: &Stage, from: &Path) -> Result<u64, Failure> {
+    let objective = &stage.objective;
+    if objective.beta != 0.0 && objective.reference == Reference::Synced {
+        return Err(Failure::input(
+            "objective.reference is synced: a saved state does not hold that reference policy; use initial or base",
+        ));
+    }
+    let about = StateAbout::read(from).map_err(Failure::input)?;
+    checkpoint::verify(from).map_err(Failure::input)?;
+    trainer.load_state(from).map_err(Failure::input)?;
+    Ok(about.steps)
+}
+
+/// Steps after those `done`; gives the last one's numbers and the seconds that each took.
 fn steps(
     trainer: &mut Trainer,
     items: &[Item],
     counts: Counts,
     stage: &Stage,
     args: &Args,
+    done: u64,
 ) -> Result<(Prepared, Vec<f64>), Failure> {
     let group = LocalGroup::alone();
     let mut seconds = Vec::new();
     loop {
         let start = Instant::now();
         let step = seconds.len() as u64 + 1;
-        let lr = stage.optimizer.lr_at(step, stage.steps.max(args.steps));
+        let lr = stage.optimizer.lr_at(done + step, stage.steps.max(done + args.steps));
         let prepared = trainer
             .prepare(items, counts, lr, &group, &mut || {})
             .map_err(|e| Failure::input(format!("{}: {e}", args.rollouts.display())))?;
@@ -194,19 +217,16 @@ fn recorded(fields: &Map<String, Value>, place: &str) -> Result<(Request, Comple
 
 /// Writes the weights beside the output and renames them into place: no half-written output.
 fn export(trainer: &mut Trainer, args: &Args, dtype: Dtype) -> Result<(), Failure> {
-    let mut partial = args.output.as_os_str().to_owned();
-    partial.push(".partial");
-    let partial = PathBuf::from(partial);
-    let written = fs::create_dir_all(&partial)
-        .map_err(|e| e.to_string())
-        .and_then(|()| {
-            trainer.export(&args.model, &partial, dtype, &LocalGroup::alone()).map_err(|e| e.to_string())
-        })
-        .and_then(|_| fs::rename(&partial, &args.output).map_err(|e| e.to_string()));
-    written.map_err(|e| {
-        let _ = fs::remove_dir_all(&partial);
-        Failure::other(format!("{}: {e}", args.output.display()))
-    })
+    let mut write = || -> Result<(), train::Error> {
+        let staging = Staging::begin(&args.output)?;
+        let mut files = trainer.export(&args.model, staging.path(), dtype, &LocalGroup::alone())?;
+        if args.state {
+            files.extend(trainer.save_state(staging.path())?);
+        }
+        staging.publish(&Manifest { files, about: BTreeMap::new() })?;
+        Ok(())
+    };
+    write().map_err(|e| Failure::other(format!("{}: {e}", args.output.display())))
 }
 
 /// How to step, in which type, and the seed of draws.

@@ -24,6 +24,9 @@ pub struct Data {
     pub frame_cache: Option<PathBuf>,
     /// How a step's samples are drawn.
     pub sampler: Sampler,
+    /// Passes over the data, instead of the stage's `steps`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub epochs: Option<u32>,
     /// Side of a random square crop at native scale in training, pixels; none when absent.
     pub crop: Option<u32>,
     /// Random horizontal and vertical flips in training.
@@ -46,6 +49,7 @@ impl Default for Data {
             longest_side: None,
             frame_cache: None,
             sampler: Sampler::Mixed,
+            epochs: None,
             crop: None,
             flip: false,
             permute_channels: false,
@@ -55,15 +59,57 @@ impl Default for Data {
 }
 
 /// One manifest with its media folder.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataSource {
     /// Shown in reports; unique within its list.
     pub name: String,
-    /// JSON lines (images) or a JSON array (videos) in the published format; several files joined by `:`.
+    /// JSON lines (images) or a JSON array (videos) in the published format, or a MOS text file; several files
+    /// joined by `:`.
     pub manifest: PathBuf,
     /// The folder that the manifest's file names are relative to; as many as files, joined by `:`.
     pub media: PathBuf,
+    /// Least and greatest MOS of the scale, which becomes [1, 5]; as it is when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub range: Option<[f64; 2]>,
+    /// The scale's ends are the least and greatest MOS found in the whole label files, before any split.
+    #[serde(default, skip_serializing_if = "is_off")]
+    pub found_range: bool,
+    /// Shares of the reference pictures for train, validation and test: the list that names the source takes its
+    /// own part. All of the source when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub split: Option<[u32; 3]>,
+    /// Which references fall into which part.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub split_seed: u64,
+    /// What a dry run takes for granted where the label file is not there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub declared: Option<Declared>,
+}
+
+/// A data set that is elsewhere, for dry runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Declared {
+    /// Samples of the list that names the source.
+    pub samples: u32,
+    /// Of a picture or a video's frames, pixels.
+    pub width: u32,
+    /// Of a picture or a video's frames, pixels.
+    pub height: u32,
+    /// They are videos.
+    #[serde(default)]
+    pub video: bool,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_off(flag: &bool) -> bool {
+    !flag
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 impl DataSource {
@@ -84,7 +130,8 @@ impl DataSource {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Sampler {
-    /// Every step's samples come from one data set, picked at random.
+    /// Samples that are compared with one another come from one data set, picked at random: a device's batch
+    /// (`reward.group_samples`) under `reward.scope: device`, else the step.
     Published,
     /// One shuffle over all data sets.
     Mixed,

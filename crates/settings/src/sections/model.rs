@@ -21,6 +21,23 @@ pub struct Model {
     /// The adapters of `trainable: lora`.
     #[serde(default)]
     pub lora: Lora,
+    /// The published model whose shape a dry run takes where the folder is not there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shape: Option<Published>,
+}
+
+/// A model whose numbers come with the program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Published {
+    /// Qwen2.5-VL-3B-Instruct.
+    #[serde(rename = "qwen2.5-vl-3b")]
+    Qwen3B,
+    /// Qwen2.5-VL-7B-Instruct.
+    #[serde(rename = "qwen2.5-vl-7b")]
+    Qwen7B,
+    /// The one of configs/quickstart/model.
+    #[serde(rename = "quickstart")]
+    Quickstart,
 }
 
 /// Which parameters a stage trains.

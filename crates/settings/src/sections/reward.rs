@@ -69,10 +69,14 @@ pub struct Parts {
     pub min_std: f64,
     /// Weight of the score rank S (images only).
     pub score_rank: f64,
+    /// What the sum is divided by where S takes part (images, `score_rank` above 0).
+    pub divisor: f64,
     /// Weight of the format F.
     pub format: f64,
     /// Aspects that the response balance looks at, images.
     pub balance_aspects: u32,
+    /// Which responses of the samples Y compares.
+    pub triplet_columns: Columns,
     /// What W gives a wrongly ordered pair.
     pub misordered: Misordered,
 }
@@ -87,11 +91,23 @@ impl Default for Parts {
             std_penalty: 0.5,
             min_std: 0.5,
             score_rank: 1.0,
+            divisor: 3.0,
             format: 1.0,
             balance_aspects: 4,
+            triplet_columns: Columns::Index,
             misordered: Misordered::Published,
         }
     }
+}
+
+/// Which responses of several samples stand side by side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Columns {
+    /// Those of the same index, as the published code.
+    Index,
+    /// Those of the same rank among their sample's predictions, as the paper's figures.
+    Sorted,
 }
 
 /// W of a wrongly ordered pair.

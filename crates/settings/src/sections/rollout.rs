@@ -38,11 +38,42 @@ pub struct Evaluation {
     pub score: Score,
     /// Samples of each validation set used within a stage; 0: all.
     pub samples: u32,
+    /// Length bound of an answer, tokens; the rollout's when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_new_tokens: Option<u32>,
+    /// A question to ask instead of the manifest's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub question: Option<String>,
+    /// Resampled sets behind the intervals of SRCC and PLCC; 0: no intervals.
+    pub bootstrap: u32,
+    /// Ends a stage whose validation no longer gets better; absent: every stage takes all its steps.
+    pub early_stop: Option<EarlyStop>,
+}
+
+/// When a stage has nothing more to gain.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EarlyStop {
+    /// Evaluations in a row without a gain.
+    pub patience: u32,
+    /// What counts as a gain, SRCC.
+    #[serde(default)]
+    pub min_gain: f64,
 }
 
 impl Default for Evaluation {
     fn default() -> Self {
-        Self { every: 50, responses: 1, temperature: 0.0, score: Score::Mean, samples: 0 }
+        Self {
+            every: 50,
+            responses: 1,
+            temperature: 0.0,
+            score: Score::Mean,
+            samples: 0,
+            max_new_tokens: None,
+            question: None,
+            bootstrap: 1000,
+            early_stop: None,
+        }
     }
 }
 

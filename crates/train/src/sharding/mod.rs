@@ -13,6 +13,7 @@ mod slot;
 #[cfg(test)]
 mod tests;
 mod weights;
+mod widened;
 
 use model::Params;
 use settings::Optimizer;
@@ -26,6 +27,7 @@ pub(crate) use place::Ranks;
 pub use place::{Place, Seat};
 pub(crate) use replicate::Replicate;
 pub(crate) use weights::{Joined, Weights};
+pub(crate) use widened::Widened;
 
 use crate::Error;
 use crate::blocks::BlockId;

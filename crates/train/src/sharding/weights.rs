@@ -1,9 +1,11 @@
 //! What a forward and backward pass sees of the weights.
 
-use model::Params;
-use tch::{Kind, Tensor, no_grad_guard};
+use std::time::Instant;
 
-use super::{Ranks, Sharding};
+use model::Params;
+use tch::Tensor;
+
+use super::{Ranks, Sharding, Widened};
 use crate::Error;
 use crate::blocks::BlockId;
 
@@ -24,11 +26,13 @@ pub(crate) trait Weights {
 /// A sharding strategy during one micro-batch.
 pub(crate) struct Joined<'a> {
     pub(crate) sharding: &'a mut dyn Sharding,
-    /// Compute type.
-    pub(crate) kind: Kind,
+    /// In compute type, where that is not the one that they are held in.
+    pub(crate) widened: Widened,
     pub(crate) ranks: Ranks<'a>,
     /// Whether it is the step's last micro-batch.
     pub(crate) last: bool,
+    /// When the first block was through with its backward: until then there is no gradient to send.
+    pub(crate) closed: Option<Instant>,
 }
 
 impl Weights for Joined<'_> {
@@ -37,12 +41,13 @@ impl Weights for Joined<'_> {
     }
 
     fn announce(&mut self, next: &[&[String]]) -> Result<(), Error> {
+        self.widened.keep(next.first().copied().unwrap_or_default())?;
         self.sharding.announce(next, &self.ranks)
     }
 
     fn params(&mut self, names: &[String]) -> Result<Params, Error> {
-        let _guard = no_grad_guard();
-        Ok(self.sharding.params(names, &self.ranks)?.as_kind(self.kind))
+        let params = self.sharding.params(names, &self.ranks)?;
+        self.widened.widen(params)
     }
 
     fn accumulate(&mut self, name: &str, gradient: &Tensor) {
@@ -50,6 +55,7 @@ impl Weights for Joined<'_> {
     }
 
     fn reduce_above(&mut self, last_open: Option<BlockId>) -> Result<(), Error> {
+        self.closed.get_or_insert_with(Instant::now);
         self.sharding.reduce_above(last_open, self.last, &self.ranks)
     }
 }

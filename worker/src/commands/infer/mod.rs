@@ -249,6 +249,7 @@ fn sample(item: &Item, question: Option<&str>) -> Sample {
         images: Vec::new(),
         question: question.unwrap_or_default().to_owned(),
         mos: 0.0,
+        reference: String::new(),
         distortion: None,
     };
     Sample {
