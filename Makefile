@@ -12,7 +12,7 @@ BIN := $(CARGO_TARGET_DIR)/release
 DATA := runs/quickstart-data
 PYTHON := $(CACHE)/venv/bin/python3
 
-.PHONY: help setup build small small-two-stage small-video small-visualquality-r1 small-videos results quickstart warmstart dataset test test-faults lint bench bench-rollout bench-preprocess bench-video bench-step bench-memory bench-shard bench-link check-memory check-nccl fuzz clean
+.PHONY: help setup build small small-two-stage small-video small-visualquality-r1 small-videos results quickstart warmstart dataset test test-cluster test-faults lint bench bench-rollout bench-preprocess bench-video bench-step bench-memory bench-shard bench-link check-memory check-nccl fuzz clean
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
 
@@ -68,6 +68,11 @@ warmstart: dataset
 test: setup-test
 	cargo build --release --workspace --bins
 	LD_LIBRARY_PATH=$(LIBTORCH_LIB) cargo nextest run --cargo-profile release --workspace
+
+## make test-cluster runs over ssh and on a Slurm cluster made of this machine (root)
+test-cluster: setup-test
+	@deploy/setup/setup.sh hosts
+	cargo nextest run --cargo-profile release -p coordinator --features cluster -E 'binary(train) and test(/^(slurm|ssh)::/)'
 
 ## make test-faults  every kind of fault at every moment, under every sharding (half an hour)
 test-faults: setup-test

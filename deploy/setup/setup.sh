@@ -173,9 +173,10 @@ photos() {
 for part in ${*:-build test photos}; do
   case $part in
     build) rust; debian; python ;;
-    test) hosts; tools; tokenizer; videos ;;
+    test) tools; tokenizer; videos ;;
+    hosts) hosts ;;
     photos) photos ;;
     peers) peers ;;
-    *) die "unknown part \"$part\", expected build, test, photos or peers" ;;
+    *) die "unknown part \"$part\", expected build, test, photos, peers or hosts" ;;
   esac
 done

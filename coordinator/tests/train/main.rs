@@ -1,12 +1,15 @@
 //! The real coordinator with light workers: real processes and real gRPC, no tensors.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[cfg(feature = "cluster")]
 mod cluster;
 mod ends;
 mod fake;
 mod recovers;
 mod refusals;
 mod runs;
+#[cfg(feature = "cluster")]
 mod slurm;
+#[cfg(feature = "cluster")]
 mod ssh;
 mod support;
