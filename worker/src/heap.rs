@@ -20,7 +20,7 @@ pub fn keep_freed_memory() {
 
 /// With `sparing`, tensors of a megabyte and more get pages of their own, which go back to the system as they go: in a
 /// heap, blocks that come and go between those that stay leave gaps, up to as much again as a rank's share of a model.
-/// Their pages are cleared anew every time, which costs a tenth to a fifth of a step; without it they are kept.
+/// Their pages are cleared anew every time, which costs time (docs/benchmarks.md); without it they are kept.
 pub fn spare(sparing: bool) {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
