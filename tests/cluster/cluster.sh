@@ -43,7 +43,7 @@ cmd_check() { # what is needed and missing
     ip:iproute2 hostname:hostname; do
     command -v "${t%%:*}" >/dev/null || need+=("${t##*:}")
   done
-  [ ${#need[@]} = 0 ] || die "Debian packages are missing (${need[*]}): run deploy/setup/setup.sh test"
+  [ ${#need[@]} = 0 ] || die "Debian packages are missing (${need[*]}): run deploy/setup/setup.sh hosts"
 }
 
 write_conf() {

@@ -34,7 +34,7 @@ impl Sshd {
         let program = Path::new("/usr/sbin/sshd");
         assert!(
             program.is_file(),
-            "Debian package openssh-server is missing (no {}): run deploy/setup/setup.sh test",
+            "Debian package openssh-server is missing (no {}): run deploy/setup/setup.sh hosts",
             program.display()
         );
         let folder = tempfile::tempdir().unwrap();
