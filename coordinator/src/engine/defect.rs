@@ -11,7 +11,7 @@ pub enum Defect {
     CommitBeforeJournal,
     /// ST-1: the journal is not told that commits were voided.
     RestoreUnsaid,
-    /// ST-2: the step whose commit was under way when a member was lost is done once more.
+    /// ST-2: a committed step is done once more.
     CommittedRepeated,
     /// RC-1: nobody looks what the members of a new epoch hold.
     UnequalGoOn,

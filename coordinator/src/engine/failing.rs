@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::state::{State, StepPhase};
-use super::{Activity, Command, Engine, Exit, Rank};
+use super::{Command, Engine, Exit, Rank};
 
 /// Something that says that a rank is lost, or suffers from another's loss.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,10 +64,6 @@ pub(crate) struct Evidence {
     signs: Vec<(Rank, Sign)>,
     /// The try at a step that was under way, uncommitted.
     pub(crate) step: Option<(u64, u32)>,
-    /// A commit was under way.
-    pub(crate) committing: bool,
-    /// What was done before it.
-    pub(crate) before: Option<Activity>,
 }
 
 impl Evidence {
@@ -78,8 +74,12 @@ impl Evidence {
 }
 
 impl Engine {
-    /// Takes a sign in; the first one stops what is under way.
+    /// Takes a sign in; the first one of a member of the world stops what is under way.
     pub(super) fn suspect(&mut self, now: Duration, rank: Rank, sign: Sign, out: &mut Vec<Command>) {
+        if !self.world.is_empty() && !self.world.contains(&rank) {
+            // It stands by: nothing depends on it.
+            return self.lose(now, rank, phrase(&sign), out);
+        }
         if !matches!(sign, Sign::WorkFailed { .. } | Sign::CollectiveFailed(_)) {
             self.lose(now, rank, phrase(&sign), out);
         }
@@ -96,20 +96,13 @@ impl Engine {
     }
 
     fn evidence(&self, deadline: Duration, rank: Rank, sign: Sign) -> Evidence {
-        let (step, committing) = match &self.state {
-            State::Stepping(stepping) => match stepping.phase {
-                StepPhase::Commit { .. } => (None, true),
-                _ => (Some((stepping.step, stepping.attempt)), false),
-            },
-            _ => (None, false),
-        };
-        let before = match self.done {
-            Some(Activity::Step { stage, number }) if number > 1 => {
-                Some(Activity::Step { stage, number: number - 1 })
+        let step = match &self.state {
+            State::Stepping(stepping) if !matches!(stepping.phase, StepPhase::Commit { .. }) => {
+                Some((stepping.step, stepping.attempt))
             }
-            other => other,
+            _ => None,
         };
-        Evidence { during: self.during(), deadline, signs: vec![(rank, sign)], step, committing, before }
+        Evidence { during: self.during(), deadline, signs: vec![(rank, sign)], step }
     }
 
     /// A member is no more; if it lives all the same, the end of its stream tells it.
@@ -148,12 +141,11 @@ impl Engine {
     /// Both clocks of every member.
     pub(super) fn check_clocks(&mut self, now: Duration, out: &mut Vec<Command>) {
         for (rank, silence) in self.members.silent(now, self.spec.lease) {
-            let sign = Sign::Silent(silence);
-            if self.world.contains(&rank) {
-                self.suspect(now, rank, sign, out);
+            if self.world.is_empty() {
+                // Its rank is free again for whoever is waited for.
+                self.lose(now, rank, phrase(&Sign::Silent(silence)), out);
             } else {
-                // Nothing depends on it.
-                self.lose(now, rank, phrase(&sign), out);
+                self.suspect(now, rank, Sign::Silent(silence), out);
             }
         }
         if matches!(self.state, State::Failing(_)) {

@@ -6,7 +6,7 @@ use proto::v1::coordinator_message::Body as Order;
 use proto::v1::{AbortCollectives, Discard};
 
 use super::failing::Evidence;
-use super::{Command, Defect, DiscardRecord, Engine, Outcome, Rank, Record};
+use super::{Command, DiscardRecord, Engine, Outcome, Rank, Record};
 
 impl Engine {
     /// Drops what is under way because of `reason`, and gathers the next world.
@@ -30,12 +30,6 @@ impl Engine {
             self.journal(Record::Discarded(DiscardRecord { step, attempt, reason: reason.clone() }), out);
         }
         self.abort_world(out);
-        if evidence.committing && self.broken(Defect::CommittedRepeated) {
-            self.done = evidence.before;
-            if let Some(at) = &mut self.at {
-                at.number -= 1;
-            }
-        }
         self.stand_by();
         let lost: Vec<Rank> =
             (0..self.spec.ranks()).filter(|rank| self.members.live(*rank).is_none()).collect();

@@ -56,7 +56,9 @@ impl Engine {
                 self.consecutive_skips = if step.skip { self.consecutive_skips + 1 } else { 0 };
                 self.committed = Some(Committed { step: step.step, attempt: step.attempt, skip: step.skip });
                 self.at = Some(At { stage: step.stage, number: step.number, step: step.step });
-                self.done = Some(Activity::Step { stage: step.stage, number: step.number });
+                if !self.broken(Defect::CommittedRepeated) {
+                    self.done = Some(Activity::Step { stage: step.stage, number: step.number });
+                }
             }
             Record::Evaluation(e) => {
                 let (stage, done, set, moment) = (e.stage, e.number, e.set, e.moment);

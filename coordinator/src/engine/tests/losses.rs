@@ -159,3 +159,25 @@ fn a_pause_holds_the_run_between_two_steps_until_it_is_lifted() {
     let out = rig.event(Event::Pause(false));
     assert!(out.iter().any(|c| matches!(c, Command::Plan { step: 4, .. })));
 }
+
+/// A worker that stands by takes part in nothing that could be dropped with it.
+#[test]
+fn a_worker_outside_the_world_that_dies_or_fails_disturbs_no_step() {
+    let failed = || {
+        let reason = "no memory".to_owned();
+        Report::WorkFailed(proto::v1::WorkFailed { reason, wrong_input: false })
+    };
+    for dies in [true, false] {
+        let mut rig = at_update(Spec { max_world: 1, min_world: 1, ..spec(2, vec![stage("a", 9)]) });
+        let event = if dies {
+            Event::Exited { rank: 1, process: 101, exit: Exit::Signal(9), last_lines: vec![] }
+        } else {
+            rig.message(1, failed())
+        };
+        rig.event(event);
+        rig.pass_heard(4, &[0]);
+        assert_eq!(rig.engine.verdict(rig.now).state, "running");
+        assert!(matches!(rig.engine.members()[&1].state, MemberState::Dead { .. }));
+        assert!(!records(&rig.done).iter().any(|record| matches!(record, Record::Discarded(_))));
+    }
+}

@@ -89,6 +89,9 @@ impl World {
                 if let Some(id) = twice {
                     self.violate("ST-2", || format!("sample {id} is committed twice"));
                 }
+                if told.steps.iter().any(|s| (s.stage, s.number) == (step.stage, step.number)) {
+                    self.violate("ST-2", || format!("step {} of its stage is committed twice", step.number));
+                }
             }
             _ => {}
         }
