@@ -8,10 +8,13 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// How long a term's holder may be unable to renew it.
+/// How long a term that is not renewed keeps others out.
 pub const LEASE: Duration = Duration::from_secs(10);
+/// How long its holder may write without having renewed it: less, so that what it began by then is done when another
+/// takes over.
+const HOLD: Duration = Duration::from_secs(7);
 /// Between two renewals.
 const RENEWAL: Duration = Duration::from_secs(2);
 
@@ -39,7 +42,7 @@ pub enum TermError {
         holder: String,
     },
     /// The lease could not be renewed in time.
-    #[error("{}: the term's lease could not be renewed for {} s: another coordinator may have taken over, so this one stops", path.display(), LEASE.as_secs())]
+    #[error("{}: the term's lease could not be renewed for {} s: another coordinator may have taken over, so this one stops", path.display(), HOLD.as_secs())]
     Expired {
         /// The lease.
         path: PathBuf,
@@ -54,52 +57,88 @@ pub enum TermError {
     },
 }
 
-/// A claimed term.
+/// A claimed term. `now` is everywhere the time since the coordinator's start.
 #[derive(Debug)]
 pub struct Term {
     number: u64,
     folder: PathBuf,
     owner: String,
     renewals: u64,
-    renewed: Instant,
+    renewed: Duration,
 }
 
 /// Whether a coordinator of term `own` may still write where `newest` is the newest term there is and its lease was
 /// last renewed `since` ago.
 #[must_use]
 pub fn may_write(own: u64, newest: u64, since: Duration) -> bool {
-    newest <= own && since < LEASE
+    newest <= own && since < HOLD
 }
 
-impl Term {
-    /// Claims the term after the newest in the run `folder`; waits for that one's lease where its holder may live.
-    /// `owner` is a line for people, and begins with `process P on H`.
+/// A coordinator that wants to speak for a run.
+#[derive(Debug)]
+pub struct Claimant {
+    run: PathBuf,
+    terms: PathBuf,
+    owner: String,
+    /// The newest term's lease as it was first seen, and when.
+    seen: Option<(u64, Lease, Duration)>,
+}
+
+impl Claimant {
+    /// Who wants the run in `folder`; `owner` is a line for people, and begins with `process P on H`.
+    ///
+    /// # Errors
+    /// If the file system refuses.
+    pub fn new(folder: &Path, owner: &str) -> Result<Self, TermError> {
+        let terms = folder.join("terms");
+        fs::create_dir_all(&terms).map_err(io_error(&terms))?;
+        Ok(Self { run: folder.to_owned(), terms, owner: owner.to_owned(), seen: None })
+    }
+
+    /// Claims the term after the newest; `None`: the newest one's holder may live, look again in a moment.
     ///
     /// # Errors
     /// If another coordinator lives, or the file system refuses.
-    pub fn claim(folder: &Path, owner: &str) -> Result<Self, TermError> {
-        let terms = folder.join("terms");
-        fs::create_dir_all(&terms).map_err(io_error(&terms))?;
-        loop {
-            let newest = newest(&terms)?;
-            if newest > 0 {
-                outlive(folder, &terms.join(newest.to_string()), owner)?;
+    pub fn claim(&mut self, now: Duration) -> Result<Option<Term>, TermError> {
+        let newest = newest(&self.terms)?;
+        if newest > 0 && !self.has_outlived(newest, now)? {
+            return Ok(None);
+        }
+        let path = self.terms.join((newest + 1).to_string());
+        match OpenOptions::new().write(true).create_new(true).open(&path) {
+            Ok(_) => {
+                let (folder, owner) = (self.terms.clone(), self.owner.clone());
+                let mut term = Term { number: newest + 1, folder, owner, renewals: 0, renewed: now };
+                term.write(now)?;
+                Ok(Some(term))
             }
-            let path = terms.join((newest + 1).to_string());
-            match OpenOptions::new().write(true).create_new(true).open(&path) {
-                Ok(_) => {
-                    let (number, folder, owner) = (newest + 1, terms, owner.to_owned());
-                    let mut term = Self { number, folder, owner, renewals: 0, renewed: Instant::now() };
-                    term.write()?;
-                    return Ok(term);
-                }
-                // Somebody was faster: look at it as at any other holder.
-                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(e) => return Err(io_error(&path)(e)),
-            }
+            // Somebody was faster: look at it as at any other holder.
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(None),
+            Err(e) => Err(io_error(&path)(e)),
         }
     }
 
+    /// Whether the holder of `term` is known to be gone, or its lease has run out under our eyes.
+    fn has_outlived(&mut self, term: u64, now: Duration) -> Result<bool, TermError> {
+        let lease = read(&self.terms.join(term.to_string()));
+        let owner = &lease.owner;
+        if owner == "nobody" || is_gone(owner, &self.owner) || is_requeued(owner, &self.owner) {
+            return Ok(true);
+        }
+        match &self.seen {
+            _ if is_here(owner, &self.owner) => {}
+            Some((seen, first, _)) if *seen == term && *first != lease => {}
+            Some((seen, _, since)) if *seen == term => return Ok(now.saturating_sub(*since) >= LEASE),
+            _ => {
+                self.seen = Some((term, lease, now));
+                return Ok(false);
+            }
+        }
+        Err(TermError::Held { folder: self.run.clone(), holder: lease.owner })
+    }
+}
+
+impl Term {
     /// Its number; the first is 1.
     #[must_use]
     pub fn number(&self) -> u64 {
@@ -110,13 +149,13 @@ impl Term {
     ///
     /// # Errors
     /// If a later term is there, or the lease has run out.
-    pub fn renew(&mut self) -> Result<(), TermError> {
-        if self.renewed.elapsed() < RENEWAL {
+    pub fn renew(&mut self, now: Duration) -> Result<(), TermError> {
+        if now.saturating_sub(self.renewed) < RENEWAL {
             return Ok(());
         }
-        self.check()?;
+        self.check(now)?;
         // A lease that cannot be written now may be written later: the check decides when it is too late.
-        if let Err(error) = self.write() {
+        if let Err(error) = self.write(now) {
             tracing::warn!("{error}");
         }
         Ok(())
@@ -126,9 +165,9 @@ impl Term {
     ///
     /// # Errors
     /// If a later term is there, or the lease has run out.
-    pub fn check(&self) -> Result<(), TermError> {
+    pub fn check(&self, now: Duration) -> Result<(), TermError> {
         let newest = newest(&self.folder)?;
-        if may_write(self.number, newest, self.renewed.elapsed()) {
+        if may_write(self.number, newest, now.saturating_sub(self.renewed)) {
             return Ok(());
         }
         if newest > self.number {
@@ -142,14 +181,14 @@ impl Term {
     pub fn release(mut self) {
         self.owner = "nobody".into();
         // Whoever comes next then waits for the lease.
-        let _ = self.write();
+        let _ = self.write(self.renewed);
     }
 
     fn path(&self) -> PathBuf {
         self.folder.join(self.number.to_string())
     }
 
-    fn write(&mut self) -> Result<(), TermError> {
+    fn write(&mut self, now: Duration) -> Result<(), TermError> {
         let path = self.path();
         self.renewals += 1;
         let text = format!("{}\n{}\n", self.owner, self.renewals);
@@ -161,7 +200,7 @@ impl Term {
             fs::rename(&partial, &path)
         });
         written.map_err(io_error(&path))?;
-        self.renewed = Instant::now();
+        self.renewed = now;
         Ok(())
     }
 }
@@ -178,27 +217,6 @@ fn read(path: &Path) -> Lease {
     let mut lines = text.lines();
     let mut next = || lines.next().unwrap_or_default().to_owned();
     Lease { owner: next(), renewals: next() }
-}
-
-/// Returns when the lease at `path` has run out.
-fn outlive(folder: &Path, path: &Path, own: &str) -> Result<(), TermError> {
-    let first = read(path);
-    if first.owner == "nobody" || is_gone(&first.owner, own) || is_requeued(&first.owner, own) {
-        return Ok(());
-    }
-    let held = || TermError::Held { folder: folder.to_owned(), holder: first.owner.clone() };
-    if is_here(&first.owner, own) {
-        return Err(held());
-    }
-    let since = Instant::now();
-    while since.elapsed() < LEASE {
-        std::thread::sleep(Duration::from_millis(100));
-        let now = read(path);
-        if now != first {
-            return if now.owner == "nobody" { Ok(()) } else { Err(held()) };
-        }
-    }
-    Ok(())
 }
 
 /// `process P on H` of a lease, where H is the host of `own`.
@@ -256,40 +274,67 @@ mod tests {
     use super::*;
 
     const GONE: &str = "process 4194305 on here, listening on a:1";
+    const ELSEWHERE: &str = "process 1 on elsewhere";
+
+    fn seconds(s: u64) -> Duration {
+        Duration::from_secs(s)
+    }
+
+    /// Claims at once.
+    fn claim(folder: &Path, owner: &str) -> Term {
+        let mut claimant = Claimant::new(folder, owner).expect("a folder");
+        claimant.claim(Duration::ZERO).expect("nobody lives").expect("nobody is waited for")
+    }
 
     #[test]
     fn terms_grow_and_one_that_was_given_up_or_whose_holder_is_gone_is_not_waited_for() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let first = Term::claim(folder.path(), "process 1 on x").expect("free");
+        let first = claim(folder.path(), "process 1 on x");
         assert_eq!(first.number(), 1);
         first.release();
-        assert_eq!(Term::claim(folder.path(), GONE).expect("given up").number(), 2);
-        assert_eq!(Term::claim(folder.path(), "process 9 on here").expect("gone").number(), 3);
+        assert_eq!(claim(folder.path(), GONE).number(), 2);
+        assert_eq!(claim(folder.path(), "process 9 on here").number(), 3);
     }
 
     #[test]
     fn who_was_superseded_may_write_nothing_and_learns_by_whom() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let first = Term::claim(folder.path(), GONE).expect("free");
-        assert!(first.check().is_ok());
-        let second = Term::claim(folder.path(), "process 7 on here").expect("gone");
-        let error = first.check().expect_err("superseded").to_string();
+        let first = claim(folder.path(), GONE);
+        assert!(first.check(seconds(1)).is_ok());
+        let second = claim(folder.path(), "process 7 on here");
+        let error = first.check(seconds(1)).expect_err("superseded").to_string();
         assert!(error.contains("(process 7 on here): term 2 follows our 1"), "{error}");
-        assert!(second.check().is_ok());
+        assert!(second.check(seconds(1)).is_ok());
     }
 
     #[test]
     fn a_lease_that_is_renewed_elsewhere_keeps_others_out_and_names_its_holder() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let mut first = Term::claim(folder.path(), "process 1 on elsewhere").expect("free");
-        let path = folder.path().to_owned();
-        let second = std::thread::spawn(move || Term::claim(&path, "process 2 on here"));
-        while !second.is_finished() {
-            first.write().expect("renewed");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        let error = second.join().expect("ended").expect_err("held").to_string();
+        let mut first = claim(folder.path(), ELSEWHERE);
+        let mut second = Claimant::new(folder.path(), "process 2 on here").expect("a folder");
+        assert!(second.claim(seconds(100)).expect("perhaps").is_none());
+        first.renew(seconds(3)).expect("renewed");
+        let error = second.claim(seconds(101)).expect_err("held").to_string();
         assert!(error.contains("another coordinator holds it (process 1 on elsewhere)"), "{error}");
+    }
+
+    #[test]
+    fn a_lease_that_is_not_renewed_runs_out_by_the_clock_of_who_waits() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let first = claim(folder.path(), ELSEWHERE);
+        let mut second = Claimant::new(folder.path(), "process 2 on here").expect("a folder");
+        for now in [100, 105, 109] {
+            assert!(second.claim(seconds(now)).expect("perhaps").is_none(), "{now}");
+        }
+        assert_eq!(second.claim(seconds(110)).expect("run out").map(|term| term.number()), Some(2));
+        assert!(first.check(Duration::ZERO).is_err());
+    }
+
+    #[test]
+    fn a_coordinator_that_could_not_renew_stops_before_another_may_take_over() {
+        assert!(may_write(2, 2, Duration::ZERO));
+        assert!(!may_write(2, 2, HOLD) && HOLD < LEASE);
+        assert!(!may_write(2, 3, Duration::ZERO));
     }
 
     #[test]
@@ -301,12 +346,5 @@ mod tests {
         assert!(!is_requeued(&job(7, 2), &job(7, 1)));
         assert!(!is_requeued(&job(6, 0), &job(7, 1)));
         assert!(!is_requeued("process 1 on x, listening on a:1", &job(7, 1)));
-    }
-
-    #[test]
-    fn a_coordinator_that_could_not_renew_for_a_lease_may_not_write() {
-        assert!(may_write(2, 2, Duration::ZERO));
-        assert!(!may_write(2, 2, LEASE));
-        assert!(!may_write(2, 3, Duration::ZERO));
     }
 }

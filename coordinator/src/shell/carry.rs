@@ -129,7 +129,7 @@ impl Shell {
 
     /// On disk first, then told; nothing, where another coordinator has taken over.
     fn record(&mut self, record: &Record) -> Result<(), Trouble> {
-        if let Err(error) = self.term.check() {
+        if let Err(error) = self.term.check(self.started.elapsed()) {
             if let Record::Ended { .. } = record {
                 return Ok(());
             }

@@ -12,7 +12,7 @@ mod status;
 mod streams;
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use settings::{Hosts, Run};
@@ -26,7 +26,7 @@ use crate::journal::{Claim, Journal, Past, RunRow};
 use crate::launch::{WorkerSpec, Workers};
 use crate::plan::Planner;
 use crate::server::{Arrival, Server};
-use crate::terms::{Term, TermError};
+use crate::terms::{Claimant, Term, TermError};
 use checkpoints::Checkpoints;
 use display::Display;
 use history::History;
@@ -73,6 +73,7 @@ pub struct Ended {
 /// If the run cannot begin: the port is in use, the folder holds another run, workers cannot be started.
 pub async fn run(prepared: Prepared) -> Result<Ended, Failure> {
     let Prepared { run, hosts, mut planner, workers, program, state, resume } = prepared;
+    let started = Instant::now();
     let (status, watched) = watch::channel("{}".to_owned());
     let mut server = Server::start(&hosts.coordinator.listen, watched).await?;
     let folder = RunFolder::make(&run.run.output).map_err(|e| {
@@ -80,10 +81,7 @@ pub async fn run(prepared: Prepared) -> Result<Ended, Failure> {
     })?;
     let run = Run { run: settings::Identity { output: folder.root().into(), ..run.run }, ..run };
     let owner = owner(&server.address);
-    let mut term = Term::claim(folder.root(), &owner).map_err(|error| match error {
-        TermError::Held { .. } => Failure::retry(error),
-        _ => Failure::input(error),
-    })?;
+    let term = claim(folder.root(), &owner, started).await?;
     let opened = open_journal(&folder, &run, &term, &owner, resume);
     let (journal, past) = match opened {
         Ok(opened) => opened,
@@ -107,17 +105,15 @@ pub async fn run(prepared: Prepared) -> Result<Ended, Failure> {
     let (events, inbox) = mpsc::unbounded_channel();
     let display = Display::new(&run);
     let spec = Spec { state, ..Spec::new(past.id.clone(), term.number(), &run, &hosts) };
-    let engine = Engine::resume(spec.clone(), Duration::ZERO, &past.records);
+    let engine = Engine::resume(spec.clone(), started.elapsed(), &past.records);
     let (id, address, step) = (&past.id, &server.address, engine.committed_step());
     let (verb, root) = (if step > 0 { "goes on after" } else { "begins at" }, folder.root().display());
     display.say(&format!("run {id}: coordinator on {address}, folder {root}, {verb} step {step}"));
     let (children, todo) =
         Workers::start(&hosts, program.as_deref(), &workers, &server.address, &folder, &events)?;
     todo.iter().for_each(|todo| display.say(todo));
-    // Whoever asks from here on is answered by a coordinator that is there.
-    term.renew().map_err(Failure::retry)?;
     let mut shell = Shell {
-        started: Instant::now(),
+        started,
         engine,
         streams: Streams::new(&spec, &run),
         checkpoints: Checkpoints::new(folder.clone(), spec.run_id.clone()),
@@ -143,6 +139,22 @@ pub async fn run(prepared: Prepared) -> Result<Ended, Failure> {
     let checkpoint = shell.checkpoints.newest();
     shell.term.release();
     Ok(Ended { outcome, folder, step, checkpoint })
+}
+
+/// The run's next term, once nobody else can hold it.
+async fn claim(folder: &Path, owner: &str, started: Instant) -> Result<Term, Failure> {
+    let failed = |error| match error {
+        TermError::Held { .. } => Failure::retry(error),
+        _ => Failure::input(error),
+    };
+    let mut claimant = Claimant::new(folder, owner).map_err(failed)?;
+    let mut tick = tokio::time::interval(TICK);
+    loop {
+        tick.tick().await;
+        if let Some(term) = claimant.claim(started.elapsed()).map_err(failed)? {
+            return Ok(term);
+        }
+    }
 }
 
 /// The journal of this term, and the run that it goes on with: a new one, or the one that the folder holds.
@@ -222,7 +234,7 @@ impl Shell {
     }
 
     fn on_tick(&mut self) {
-        if let Err(error) = self.term.renew() {
+        if let Err(error) = self.term.renew(self.started.elapsed()) {
             self.queue.push_back(Event::Trouble { reason: error.to_string(), exit_code: 75 });
         }
         self.queue.push_back(Event::Tick);
