@@ -19,6 +19,10 @@ fn the_host_files_that_come_with_the_program_are_good() {
     assert_eq!((local.coordinator.listen.as_str(), local.hosts[0].device), ("127.0.0.1:0", DeviceKind::Cpu));
     let external = load_hosts(folder.join("external.yaml")).expect("external.yaml");
     assert_eq!(external.launcher, Launcher::External);
+    let ssh = load_hosts(folder.join("ssh.yaml")).expect("ssh.yaml");
+    assert_eq!((ssh.launcher, ssh.world_size()), (Launcher::Ssh, 16));
+    let slurm = load_hosts(folder.join("slurm.yaml")).expect("slurm.yaml");
+    assert_eq!((slurm.launcher, slurm.slurm.gpus_per_node), (Launcher::Slurm, 8));
 }
 
 #[test]
