@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use collective::Aborter;
 use proto::v1::Held;
+use tokio::sync::watch;
 
 /// One of these a process. Orders are numbered as they come; a lower number than a mark has passed.
 #[derive(Clone, Debug, Default)]
@@ -17,8 +18,8 @@ struct State {
     aborted: u64,
     /// Orders below it came on a stream that is gone.
     forgotten: u64,
-    /// The order that is carried out now.
-    running: bool,
+    /// Whether an order is carried out now.
+    running: watch::Sender<bool>,
     /// Ends the waits of the current group, or of the one that forms.
     aborter: Option<Aborter>,
     held: Option<Held>,
@@ -99,15 +100,16 @@ impl Control {
         self.lock().held = held;
     }
 
-    /// Whether an order is being carried out.
-    #[must_use]
-    pub fn is_running(&self) -> bool {
-        self.lock().running
+    /// Returns when no order is being carried out.
+    pub async fn idle(&self) {
+        let mut running = self.lock().running.subscribe();
+        // An error would be a sender that is gone: this holds it.
+        let _ = running.wait_for(|running| !running).await;
     }
 
     /// An order begins, or has ended.
     pub fn set_running(&self, running: bool) {
-        self.lock().running = running;
+        self.lock().running.send_replace(running);
     }
 }
 

@@ -30,6 +30,7 @@ struct Rank {
     number: u32,
     epoch: u64,
     control: Control,
+    progress: Progress,
     tasks: Sender<Task>,
     reports: UnboundedReceiver<(Stamp, Report)>,
 }
@@ -45,7 +46,7 @@ impl Rank {
             model.display()
         );
         let run = settings::parse_run("test", &recipe, &[]).expect("a recipe");
-        let control = Control::default();
+        let (control, progress) = (Control::default(), Progress::default());
         let (tasks, work_tasks) = channel();
         let (work_reports, reports) = unbounded_channel();
         let identity = Identity {
@@ -60,12 +61,12 @@ impl Rank {
             device: tch::Device::Cpu,
             run,
             run_id: "test".into(),
-            shared: Shared { progress: Progress::default(), control: control.clone() },
+            shared: Shared { progress: progress.clone(), control: control.clone() },
             tasks: work_tasks,
             reports: work_reports,
         };
         thread::spawn(move || work::run(assignment));
-        Self { number, epoch: 0, control, tasks, reports }
+        Self { number, epoch: 0, control, progress, tasks, reports }
     }
 
     fn order(&self, order: Order) {
@@ -75,6 +76,13 @@ impl Rank {
         let stamp = Stamp { rank: self.number, incarnation: 5, epoch: self.epoch, term: 2, stream: 1 };
         let task = Task::Order { number: self.control.number(), stamp, order: Box::new(order) };
         self.tasks.send(task).expect("the tensor thread lives");
+    }
+
+    /// Returns when the tensor thread has come to `phase`.
+    fn comes_to(&self, phase: &str) {
+        while self.progress.read().0 != phase {
+            thread::yield_now();
+        }
     }
 
     fn report(&mut self) -> Report {
@@ -260,7 +268,7 @@ fn an_abort_ends_a_forming_and_an_all_reduce_at_once_and_the_next_epoch_has_anot
 
     // The other one takes no part in the step.
     a.order(update(1, 1, 0, 2));
-    thread::sleep(Duration::from_millis(500));
+    a.comes_to("updating");
     let start = Instant::now();
     // An order behind it that is aborted before it begins, and one that is not.
     a.order(update(1, 2, 0, 2));
@@ -281,7 +289,7 @@ fn an_abort_ends_a_forming_and_an_all_reduce_at_once_and_the_next_epoch_has_anot
         nodes: vec![0, 0],
     };
     a.order(Order::FormEpoch(order));
-    thread::sleep(Duration::from_millis(300));
+    a.comes_to("forming");
     let start = Instant::now();
     a.order(Order::AbortCollectives(AbortCollectives {}));
     a.collective_failed();

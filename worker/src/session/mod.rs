@@ -16,7 +16,7 @@ use proto::v1::worker_message::Body as Report;
 use proto::v1::{Join, Welcome, WorkerMessage};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tracing::{info, warn};
 
 pub use coordinator::Coordinator;
@@ -128,10 +128,8 @@ struct Joined {
 impl Member {
     async fn join(&self, coordinator: &Coordinator) -> Result<Link, Failure> {
         let patience = self.joined.as_ref().map_or(CONNECT_PATIENCE, |joined| joined.grace);
-        let settled = Instant::now() + SETTLING;
-        while self.control.is_running() && Instant::now() < settled {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        // What it says that it holds is to be what it holds; an order that takes long is not waited for.
+        let _ = timeout(SETTLING, self.control.idle()).await;
         let search = Search { coordinator, patience, holds: self.joined.is_some(), term: self.term };
         search.join(|| self.introduction()).await
     }
