@@ -1,6 +1,7 @@
 //! The coordinator: decides membership, epochs and step commits, scores rollouts, keeps the journal and
 //! launches workers. Nothing below it knows a tensor.
 
+pub mod client;
 pub mod commands;
 pub mod dataset;
 pub mod engine;
@@ -10,6 +11,7 @@ pub mod journal;
 pub mod launch;
 pub mod plan;
 pub mod report;
+pub mod security;
 pub mod server;
 pub mod shell;
 pub mod tell;

@@ -4,7 +4,7 @@ use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use coordinator::commands::{dataset, evaluate, rewards, status, train, update};
+use coordinator::commands::{certificates, dataset, evaluate, pause, rewards, status, train, update};
 use coordinator::tell;
 use tracing_subscriber::EnvFilter;
 
@@ -33,6 +33,10 @@ enum Command {
     Dataset(dataset::Args),
     /// What a run is doing.
     Status(status::Args),
+    /// Holds a run between two activities, or lets it go on.
+    Pause(pause::Args),
+    /// Makes a run's certificates, for security.certificates of the host file.
+    Certificates(certificates::Args),
     /// Optimizer steps from recorded rollouts, over a world of workers.
     Update(Box<update::Args>),
 }
@@ -51,6 +55,8 @@ fn main() -> ExitCode {
         (Some(Command::Evaluate(args)), _) => evaluate::run(args),
         (Some(Command::Dataset(args)), _) => dataset::run(args),
         (Some(Command::Status(args)), _) => status::run(args),
+        (Some(Command::Pause(args)), _) => pause::run(args),
+        (Some(Command::Certificates(args)), _) => certificates::run(args),
         (Some(Command::Update(args)), _) => update::run(*args),
         (None, Some(args)) => train::run(args),
         (None, None) => Err(coordinator::failure::Failure::input(

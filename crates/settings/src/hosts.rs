@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 /// A checked host file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,6 +15,19 @@ pub struct Hosts {
     pub coordinator: Listen,
     /// The hosts, in rank order.
     pub hosts: Vec<Host>,
+    /// Who gets in.
+    #[serde(default)]
+    pub security: Security,
+}
+
+/// Who gets in: nothing given, everybody who reaches the port.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Security {
+    /// A folder that `coordinator certificates` wrote: TLS, and both sides show a certificate.
+    pub certificates: Option<PathBuf>,
+    /// A file with the join token, which every request must carry.
+    pub token_file: Option<PathBuf>,
 }
 
 /// Who starts the workers.

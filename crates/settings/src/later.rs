@@ -19,7 +19,6 @@ const KEYS: &[Later] = &[
     later("evaluation.early_stop", None, "steps"),
     later("coordinator.interface", None, "coordinator.listen"),
     later("hosts.user", None, "launcher local or external"),
-    later("security", None, "a network that is trusted"),
     later("slurm", None, "launcher local or external"),
 ];
 

@@ -245,6 +245,14 @@ pub(crate) fn host_limits(hosts: &Hosts) -> Vec<Finding> {
     let at = Path::dotted("coordinator.listen");
     limits.demand(fits, &at, format!("\"{listen}\""), "host:port, port 0 where the system may choose");
     limits.at_least(hosts.hosts.len() as u64, 1, &Path::dotted("hosts"));
+    let security = &hosts.security;
+    for (key, path, expected) in [
+        ("security.certificates", &security.certificates, "a folder that \"coordinator certificates\" wrote"),
+        ("security.token_file", &security.token_file, "a file that holds the join token"),
+    ] {
+        let empty = path.as_ref().is_some_and(|path| path.as_os_str().is_empty());
+        limits.demand(!empty, &Path::dotted(key), "\"\"", expected);
+    }
     let mut names = BTreeSet::new();
     let mut world = 0u64;
     for (i, host) in hosts.hosts.iter().enumerate() {

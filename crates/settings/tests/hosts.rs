@@ -77,3 +77,17 @@ fn environments_take_any_variable() {
             .contains("expected text")
     );
 }
+
+#[test]
+fn what_guards_a_run_is_read_and_an_empty_path_is_refused() {
+    let text = "launcher: local\nhosts: [{ name: a, workers: 1 }]\n";
+    let hosts =
+        parse_hosts("hosts.yaml", &format!("{text}security: {{ certificates: keys, token_file: t }}"));
+    let security = hosts.expect("a host file").security;
+    assert_eq!(security.certificates.as_deref(), Some(Path::new("keys")));
+    assert_eq!(security.token_file.as_deref(), Some(Path::new("t")));
+    assert_eq!(
+        complaints(&format!("{text}security: {{ token_file: '' }}")),
+        ["hosts.yaml:3: security.token_file \"\" must be a file that holds the join token"]
+    );
+}
