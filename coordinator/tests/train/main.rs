@@ -3,7 +3,10 @@
 
 mod ends;
 mod fake;
+mod guards;
+mod raw;
 mod recovers;
 mod refusals;
 mod runs;
+mod strangers;
 mod support;
