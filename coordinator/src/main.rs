@@ -4,7 +4,7 @@ use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use coordinator::commands::{dataset, evaluate, rewards, status, submit, train, update};
+use coordinator::commands::{certificates, dataset, evaluate, pause, rewards, status, submit, train, update};
 use coordinator::tell;
 use tracing_subscriber::EnvFilter;
 
@@ -35,6 +35,10 @@ enum Command {
     Status(status::Args),
     /// A run as a Slurm job.
     Submit(submit::Args),
+    /// Holds a run between two activities, or lets it go on.
+    Pause(pause::Args),
+    /// Makes a run's certificates, for security.certificates of the host file.
+    Certificates(certificates::Args),
     /// Optimizer steps from recorded rollouts, over a world of workers.
     Update(Box<update::Args>),
 }
@@ -54,6 +58,8 @@ fn main() -> ExitCode {
         (Some(Command::Dataset(args)), _) => dataset::run(args),
         (Some(Command::Status(args)), _) => status::run(args),
         (Some(Command::Submit(args)), _) => submit::run(args),
+        (Some(Command::Pause(args)), _) => pause::run(args),
+        (Some(Command::Certificates(args)), _) => certificates::run(args),
         (Some(Command::Update(args)), _) => update::run(*args),
         (None, Some(args)) => train::run(args),
         (None, None) => Err(coordinator::failure::Failure::input(

@@ -1,79 +1,32 @@
 //! `coordinator status`: what a run is doing.
 
-use std::path::PathBuf;
-use std::time::Duration;
-
 use proto::v1::StatusRequest;
-use proto::v1::run_client::RunClient;
 use serde_json::Value;
-use tonic::transport::Endpoint;
 
+use crate::client::Target;
 use crate::failure::Failure;
-use crate::folder::ADDRESS;
 use crate::tell;
-
-/// How long a coordinator may take to answer.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Arguments of `coordinator status`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The coordinator's address, host:port.
-    #[arg(long, value_name = "A", conflicts_with = "output", required_unless_present = "output")]
-    pub address: Option<String>,
-    /// The run folder, whose `address` file says where its coordinator listens.
-    #[arg(long, value_name = "RUNDIR")]
-    pub output: Option<PathBuf>,
+    #[command(flatten)]
+    target: Target,
     /// Prints JSON.
     #[arg(long)]
-    pub json: bool,
+    json: bool,
 }
 
 /// Asks a coordinator and prints what it says.
 ///
 /// # Errors
-/// Wrong arguments (2), or nobody answers (1).
+/// Wrong arguments or a refusal (2), or nobody answers (1).
 #[allow(clippy::needless_pass_by_value, reason = "every command's run takes its arguments by value")]
 pub fn run(args: Args) -> Result<(), Failure> {
-    let address = address(&args)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| Failure::other(format!("cannot start the runtime: {e}")))?;
-    let json = runtime.block_on(ask(&address))?;
+    let (address, json) = args.target.ask(async |client| client.status(StatusRequest {}).await)?;
     let status: Value = serde_json::from_str(&json)
         .map_err(|e| Failure::other(format!("{address} answers something else than a status: {e}")))?;
     tell::out(if args.json { json } else { spoken(&status) })
-}
-
-fn address(args: &Args) -> Result<String, Failure> {
-    match (&args.address, &args.output) {
-        (Some(address), _) => Ok(address.clone()),
-        (None, Some(output)) => {
-            let path = output.join(ADDRESS);
-            let text = std::fs::read_to_string(&path).map_err(|e| {
-                Failure::input(format!(
-                    "{}: {e}; expected the folder of a run, with its address",
-                    path.display()
-                ))
-            })?;
-            Ok(text.trim().to_owned())
-        }
-        (None, None) => Err(Failure::input("give --address host:port or --output RUNDIR")),
-    }
-}
-
-async fn ask(address: &str) -> Result<String, Failure> {
-    let endpoint = Endpoint::from_shared(format!("http://{address}"))
-        .map_err(|e| Failure::input(format!("{address:?} is no address: {e}; expected host:port")))?
-        .connect_timeout(PATIENCE)
-        .timeout(PATIENCE);
-    let silent = |e: &dyn std::fmt::Display| {
-        Failure::other(format!("no coordinator answers at {address} ({e}): is the run over?"))
-    };
-    let channel = endpoint.connect().await.map_err(|e| silent(&e))?;
-    let reply = RunClient::new(channel).status(StatusRequest {}).await.map_err(|e| silent(&e.message()))?;
-    Ok(reply.into_inner().json)
 }
 
 /// For people: the verdict, the step, a line a worker.
@@ -82,11 +35,12 @@ fn spoken(status: &Value) -> String {
     let mut lines = vec![
         format!("{}: {}: {}", text(&status["run"]), text(&status["state"]), text(&status["reason"])),
         format!(
-            "step {} of {}, stage {}, epoch {}",
-            status["step"], status["steps"], status["stage"], status["epoch"]
+            "step {} of {}, stage {}, epoch {}, term {}",
+            status["step"], status["steps"], status["stage"], status["epoch"], status["term"]
         ),
     ];
     for member in status["members"].as_array().into_iter().flatten() {
+        let why = member["reason"].as_str().and_then(|why| why.lines().next());
         lines.push(format!(
             "rank {}: {} on {} (process {}, {}): {}",
             member["rank"],
@@ -94,8 +48,41 @@ fn spoken(status: &Value) -> String {
             text(&member["host"]),
             member["process"],
             text(&member["device"]),
-            text(&member["phase"])
+            why.map_or_else(|| text(&member["phase"]), str::to_owned)
         ));
     }
     lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn people_are_told_the_term_and_why_a_member_is_suspect_or_leaving() {
+        let member = |rank: u32, state: &str, reason: Option<&str>| {
+            serde_json::json!({
+                "rank": rank, "host": "h", "process": 7, "device": "cpu", "state": state, "reason": reason,
+                "phase": "rollout",
+            })
+        };
+        let status = serde_json::json!({
+            "run": "r", "state": "running", "reason": "update of step 3", "step": 2, "steps": 9, "stage": "explore",
+            "epoch": 4, "term": 2,
+            "members": [
+                member(0, "active", None),
+                member(1, "suspect", Some("not heard for 3 s")),
+                member(2, "leaving", Some("gone in 20 s")),
+            ],
+        });
+        let told = spoken(&status);
+        for line in [
+            "step 2 of 9, stage \"explore\", epoch 4, term 2",
+            "rank 0: active on h (process 7, cpu): rollout",
+            "rank 1: suspect on h (process 7, cpu): not heard for 3 s",
+            "rank 2: leaving on h (process 7, cpu): gone in 20 s",
+        ] {
+            assert!(told.lines().any(|told| told == line), "{line} in:\n{told}");
+        }
+    }
 }

@@ -11,7 +11,7 @@ mod ssh;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use settings::{DeviceKind, Hosts, Launcher};
+use settings::{DeviceKind, Hosts, Launcher, Security};
 use tokio::sync::mpsc;
 
 use crate::engine::{Event, Rank};
@@ -127,6 +127,8 @@ pub struct WorkerSpec {
     pub threads: usize,
     /// Added to its environment.
     pub environment: BTreeMap<String, String>,
+    /// `--token-file` and `--certificates`, absolute, where the host file gives them.
+    pub security: Vec<(&'static str, String)>,
 }
 
 impl WorkerSpec {
@@ -134,6 +136,7 @@ impl WorkerSpec {
     #[must_use]
     pub fn all(hosts: &Hosts, cores: usize) -> Vec<Self> {
         let mut all = Vec::new();
+        let security = security(hosts);
         for host in &hosts.hosts {
             let threads = match host.threads {
                 0 => (cores / host.workers.max(1) as usize).max(1),
@@ -153,6 +156,7 @@ impl WorkerSpec {
                     },
                     threads,
                     environment,
+                    security: security.clone(),
                 });
             }
         }
@@ -170,8 +174,18 @@ impl WorkerSpec {
             ("--address", self.address.clone()),
             ("--host", self.host.clone()),
         ];
-        pairs.into_iter().flat_map(|(flag, value)| [flag.to_string(), value]).collect()
+        let pairs = pairs.into_iter().chain(self.security.iter().cloned());
+        pairs.flat_map(|(flag, value)| [flag.to_string(), value]).collect()
     }
+}
+
+/// What workers are told to show; they may work elsewhere than the coordinator.
+fn security(hosts: &Hosts) -> Vec<(&'static str, String)> {
+    let Security { certificates, token_file } = &hosts.security;
+    let pairs = [("--token-file", token_file), ("--certificates", certificates)];
+    let given = pairs.into_iter().filter_map(|(flag, path)| Some((flag, path.as_ref()?)));
+    let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
+    given.map(|(flag, path)| (flag, absolute(path).display().to_string())).collect()
 }
 
 #[cfg(test)]
@@ -193,5 +207,14 @@ hosts:
         assert_eq!(seen, [(0, "a", "cpu", 2), (1, "a", "cpu", 2), (2, "b", "cuda:0", 3)]);
         assert_eq!(all[0].environment["OMP_NUM_THREADS"], "7");
         assert_eq!(all[2].environment["OMP_NUM_THREADS"], "3");
+    }
+
+    #[test]
+    fn workers_are_told_what_to_show_by_absolute_paths() {
+        let text = "launcher: local\nhosts: [{ name: a, workers: 1 }]\nsecurity: { certificates: keys, token_file: /t }";
+        let hosts = settings::parse_hosts("hosts.yaml", text).expect("a host file");
+        let said = WorkerSpec::all(&hosts, 1)[0].arguments("c:1").join(" ");
+        let keys = std::path::absolute("keys").expect("a path");
+        assert!(said.ends_with(&format!("--token-file /t --certificates {}", keys.display())), "{said}");
     }
 }

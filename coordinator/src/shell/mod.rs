@@ -25,6 +25,7 @@ use crate::folder::{ADDRESS, OWNER, RunFolder};
 use crate::journal::{Claim, Journal, Past, RunRow};
 use crate::launch::{WorkerSpec, Workers};
 use crate::plan::Planner;
+use crate::security::Demands;
 use crate::server::{Arrival, Server};
 use crate::terms::{Claimant, Term, TermError};
 use checkpoints::Checkpoints;
@@ -75,7 +76,8 @@ pub async fn run(prepared: Prepared) -> Result<Ended, Failure> {
     let Prepared { run, hosts, mut planner, workers, program, state, resume } = prepared;
     let started = Instant::now();
     let (status, watched) = watch::channel("{}".to_owned());
-    let mut server = Server::start(&hosts.coordinator.listen, watched).await?;
+    let mut server =
+        Server::start(&hosts.coordinator.listen, Demands::read(&hosts.security)?, watched).await?;
     let folder = RunFolder::make(&run.run.output).map_err(|e| {
         Failure::input(format!("run.output {}: {e}; expected a folder to write to", run.run.output.display()))
     })?;

@@ -2,9 +2,10 @@
 //! as a task of a test.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use coordinator::security::{HEADER, Token, client_tls};
 use proto::v1::coordinator_message::Body as Order;
 use proto::v1::run_client::RunClient;
 use proto::v1::worker_message::Body as Report;
@@ -16,6 +17,8 @@ use proto::v1::{
 use settings::{Run, StageKind};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::Request;
+use tonic::transport::{Channel, Endpoint};
 
 /// What goes wrong with a light worker; from the environment where it is a process.
 #[derive(Clone, Debug)]
@@ -24,11 +27,15 @@ pub(crate) struct Faults {
     /// On rank 1, at this step's update.
     pub(crate) kill_at_step: Option<u64>,
     /// A file that is made when it strikes: it strikes once.
-    pub(crate) once: Option<std::path::PathBuf>,
+    pub(crate) once: Option<PathBuf>,
     /// On rank 1, at this step's rollout.
     pub(crate) unreadable_at_step: Option<u64>,
     /// Before every answer.
     pub(crate) delay: Duration,
+    /// Says everything again, too early, and in others' names.
+    pub(crate) noise: bool,
+    /// What it shows: a token file, a folder of certificates.
+    pub(crate) shows: (Option<PathBuf>, Option<PathBuf>),
 }
 
 impl Default for Faults {
@@ -39,6 +46,8 @@ impl Default for Faults {
             once: None,
             unreadable_at_step: None,
             delay: Duration::ZERO,
+            noise: false,
+            shows: (None, None),
         }
     }
 }
@@ -57,6 +66,8 @@ impl Faults {
             once: std::env::var_os("FAKE_ONCE").map(Into::into),
             unreadable_at_step: number("FAKE_UNREADABLE_AT_STEP"),
             delay: Duration::from_millis(number("FAKE_DELAY_MS").unwrap_or(0)),
+            noise: std::env::var_os("FAKE_NOISE").is_some(),
+            shows: (None, None),
         }
     }
 }
@@ -66,7 +77,8 @@ impl Faults {
 fn worker() {
     let Ok(arguments) = std::env::var("FAKE_WORKER") else { return };
     let words: Vec<&str> = arguments.split(' ').collect();
-    let after = |flag: &str| words[words.iter().position(|w| *w == flag).unwrap() + 1];
+    let given = |flag: &str| words.iter().position(|w| *w == flag).map(|at| words[at + 1]);
+    let after = |flag: &str| given(flag).unwrap();
     let rank = after("--rank").parse().unwrap();
     if let Some(folder) = std::env::var_os("FAKE_FOLDER") {
         std::fs::write(Path::new(&folder).join(format!("fake-{rank}.pid")), std::process::id().to_string())
@@ -75,7 +87,9 @@ fn worker() {
     eprintln!("light worker of rank {rank} begins");
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let host = after("--host");
-    let ended = runtime.block_on(serve_on(host, rank, after("--coordinator"), Faults::from_environment()));
+    let shows = (given("--token-file").map(PathBuf::from), given("--certificates").map(PathBuf::from));
+    let faults = Faults { shows, ..Faults::from_environment() };
+    let ended = runtime.block_on(serve_on(host, rank, after("--coordinator"), faults));
     eprintln!("light worker of rank {rank} ends: {ended:?}");
     std::process::exit(i32::from(ended.is_err()));
 }
@@ -102,8 +116,12 @@ async fn serve_on(host: &str, rank: u32, address: &str, faults: Faults) -> Resul
         ..Join::default()
     };
     reports.send(say(0, 0, 0, Report::Join(join))).await.map_err(|e| e.to_string())?;
-    let mut client = RunClient::connect(format!("http://{address}")).await.map_err(|e| e.to_string())?;
-    let stream = client.session(ReceiverStream::new(outgoing)).await.map_err(|e| e.message().to_owned())?;
+    let mut client = RunClient::new(connect(address, faults.shows.1.as_deref()).await?);
+    let mut request = Request::new(ReceiverStream::new(outgoing));
+    if let Some(file) = &faults.shows.0 {
+        request.metadata_mut().insert(HEADER, Token::read(file).unwrap().value());
+    }
+    let stream = client.session(request).await.map_err(|e| e.message().to_owned())?;
     let mut orders = stream.into_inner();
     let first = orders.message().await.map_err(|e| e.message().to_owned())?.ok_or("the stream ended")?;
     let welcome = match first.body {
@@ -126,11 +144,30 @@ async fn serve_on(host: &str, rank: u32, address: &str, faults: Faults) -> Resul
             tokio::time::sleep(heartbeat).await;
         }
     });
+    let mut before = None;
     while let Some(message) = orders.message().await.map_err(|e| e.message().to_owned())? {
         tokio::time::sleep(fake.faults.delay).await;
         let (epoch, term) = (message.epoch, message.term);
         let Some(report) = fake.obey(message.body.unwrap()) else { continue };
         let last = report == Report::Left(Left {});
+        if fake.faults.noise && !last {
+            let join = Report::Join(Join::default());
+            let noise = [
+                say(incarnation, epoch, term, early(&report)),
+                say(incarnation, epoch + 7, term, report.clone()),
+                say(incarnation, epoch, term + 1, report.clone()),
+                say(incarnation + 1, epoch, term, report.clone()),
+                WorkerMessage { rank: 1 - rank, ..say(incarnation, epoch, term, report.clone()) },
+                say(incarnation, epoch, term, join),
+                WorkerMessage { body: None, ..say(incarnation, epoch, term, report.clone()) },
+                say(incarnation, epoch, term, report.clone()),
+            ];
+            for message in
+                noise.into_iter().chain(before.replace(say(incarnation, epoch, term, report.clone())))
+            {
+                reports.send(message).await.map_err(|e| e.to_string())?;
+            }
+        }
         reports.send(say(incarnation, epoch, term, report)).await.map_err(|e| e.to_string())?;
         if last {
             while let Ok(Some(_)) = orders.message().await {}
@@ -139,6 +176,31 @@ async fn serve_on(host: &str, rank: u32, address: &str, faults: Faults) -> Resul
     }
     beating.abort();
     Ok(())
+}
+
+/// A channel to the coordinator; with a folder of certificates by TLS.
+pub(crate) async fn connect(address: &str, certificates: Option<&Path>) -> Result<Channel, String> {
+    let scheme = if certificates.is_some() { "https" } else { "http" };
+    let mut endpoint = Endpoint::from_shared(format!("{scheme}://{address}")).unwrap();
+    if let Some(folder) = certificates {
+        endpoint = endpoint.tls_config(client_tls(folder).unwrap()).unwrap();
+    }
+    endpoint.connect().await.map_err(|e| format!("{e:?}"))
+}
+
+/// What a report would be one step later.
+fn early(report: &Report) -> Report {
+    let mut report = report.clone();
+    match &mut report {
+        Report::RolloutsReady(ready) => ready.step += 1,
+        Report::StepReady(ready) => ready.step += 1,
+        Report::Applied(applied) => applied.step += 1,
+        Report::Evaluated(evaluated) => evaluated.step += 1,
+        Report::CheckpointWritten(written) => written.step += 1,
+        Report::StageReady(ready) => ready.stage += 1,
+        _ => return Report::Heartbeat(Heartbeat::default()),
+    }
+    report
 }
 
 struct Fake {

@@ -5,6 +5,8 @@
 mod cluster;
 mod ends;
 mod fake;
+mod guards;
+mod raw;
 mod recovers;
 mod refusals;
 mod runs;
@@ -12,4 +14,5 @@ mod runs;
 mod slurm;
 #[cfg(feature = "cluster")]
 mod ssh;
+mod strangers;
 mod support;

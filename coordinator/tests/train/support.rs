@@ -71,6 +71,17 @@ impl Scenario {
         fs::write(self.path("hosts.yaml"), text).unwrap();
     }
 
+    /// Adds a line to the host file.
+    pub(crate) fn hosts_also(&self, line: &str) {
+        let text = fs::read_to_string(self.path("hosts.yaml")).unwrap();
+        fs::write(self.path("hosts.yaml"), format!("{text}{line}\n")).unwrap();
+    }
+
+    /// A subcommand of the coordinator.
+    pub(crate) fn ask(&self, arguments: &[&str]) -> Ran {
+        Ran::of(Command::new(self.path("bin/coordinator")).args(arguments).output().unwrap())
+    }
+
     fn recipe(&self, stages: &str) {
         let folder = self.folder.path().display();
         let set = |split: &str| {
@@ -190,6 +201,13 @@ impl Running<'_> {
     pub(crate) fn signal(&self, signal: i32) {
         // SAFETY: kill takes no pointers; the process is our child and not reaped yet.
         assert_eq!(unsafe { libc::kill(self.child.id() as i32, signal) }, 0);
+    }
+
+    /// The most memory that it has had, bytes.
+    pub(crate) fn peak_memory(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
     }
 
     pub(crate) fn address(&self) -> String {

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 /// A checked host file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +19,9 @@ pub struct Hosts {
     /// What `coordinator submit` asks Slurm for.
     #[serde(default)]
     pub slurm: Slurm,
+    /// Who gets in.
+    #[serde(default)]
+    pub security: Security,
 }
 
 /// What `coordinator submit` asks Slurm for.
@@ -35,6 +39,16 @@ pub struct Slurm {
     pub nodes: u32,
     /// Further options of sbatch, each written as on its command line.
     pub extra: Vec<String>,
+}
+
+/// Who gets in: nothing given, everybody who reaches the port.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Security {
+    /// A folder that `coordinator certificates` wrote: TLS, and both sides show a certificate.
+    pub certificates: Option<PathBuf>,
+    /// A file with the join token, which every request must carry.
+    pub token_file: Option<PathBuf>,
 }
 
 /// Who starts the workers.

@@ -16,7 +16,6 @@ const KEYS: &[Later] = &[
     later("rollout.weights", Some("gathered"), "gathered"),
     later("recovery.redundancy", Some("none"), "none"),
     later("coordinator.interface", None, "coordinator.listen"),
-    later("security", None, "a network that is trusted"),
 ];
 
 const fn later(key: &'static str, only: Option<&'static str>, expected: &'static str) -> Later {

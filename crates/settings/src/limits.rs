@@ -314,6 +314,14 @@ pub(crate) fn host_limits(hosts: &Hosts) -> Vec<Finding> {
     for option in options.filter(|option| option.is_empty() || option.contains(char::is_control)) {
         limits.demand(false, &Path::dotted("slurm"), format!("{option:?}"), "a word or option on one line");
     }
+    let security = &hosts.security;
+    for (key, path, expected) in [
+        ("security.certificates", &security.certificates, "a folder that \"coordinator certificates\" wrote"),
+        ("security.token_file", &security.token_file, "a file that holds the join token"),
+    ] {
+        let empty = path.as_ref().is_some_and(|path| path.as_os_str().is_empty());
+        limits.demand(!empty, &Path::dotted(key), "\"\"", expected);
+    }
     let mut names = BTreeSet::new();
     let mut world = 0u64;
     for (i, host) in hosts.hosts.iter().enumerate() {

@@ -99,3 +99,17 @@ fn slurm_may_leave_the_hosts_to_the_allocation_and_ssh_must_be_reachable() {
     assert!(said.iter().any(|s| s.contains("must be a host name or IP address")), "{said:?}");
     assert!(complaints("launcher: slurm\nslurm: { extra: [\"a\\nb\"] }\n")[0].contains("on one line"));
 }
+
+#[test]
+fn what_guards_a_run_is_read_and_an_empty_path_is_refused() {
+    let text = "launcher: local\nhosts: [{ name: a, workers: 1 }]\n";
+    let hosts =
+        parse_hosts("hosts.yaml", &format!("{text}security: {{ certificates: keys, token_file: t }}"));
+    let security = hosts.expect("a host file").security;
+    assert_eq!(security.certificates.as_deref(), Some(Path::new("keys")));
+    assert_eq!(security.token_file.as_deref(), Some(Path::new("t")));
+    assert_eq!(
+        complaints(&format!("{text}security: {{ token_file: '' }}")),
+        ["hosts.yaml:3: security.token_file \"\" must be a file that holds the join token"]
+    );
+}
