@@ -39,13 +39,10 @@ fn an_unknown_key_is_refused_with_its_line_and_the_nearest_known_one() {
 
 #[test]
 fn what_the_contract_names_and_this_version_lacks_is_said_so() {
-    let text = "launcher: slurm\ncoordinator: { listen: 'h:1', interface: eth0 }\nhosts: [{ name: a, workers: 1, user: u }]\nslurm: { nodes: 2 }\nsecurity: {}\n";
+    let text = "launcher: slurm\ncoordinator: { listen: 'h:1', interface: eth0 }\nhosts: [{ name: a, workers: 1, user: u }]\nslurm: { nodes: 2 }\n";
     assert_eq!(
         complaints(text),
-        [
-            "hosts.yaml:2: coordinator.interface is not available in this version; expected coordinator.listen",
-            "hosts.yaml:5: security is not available in this version; expected a network that is trusted",
-        ]
+        ["hosts.yaml:2: coordinator.interface is not available in this version; expected coordinator.listen"]
     );
 }
 
