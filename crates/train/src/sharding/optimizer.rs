@@ -16,6 +16,10 @@ use crate::adamw::AdamW;
 use crate::blocks::{BlockId, layout};
 use crate::norm::square_sum;
 
+/// Blocks that may be on their way at once: enough that the link does not rest while a large one computes, few enough
+/// that a backend's copies of them count for little.
+const UNDER_WAY: usize = 6;
+
 /// Masters and moments in slices.
 #[derive(Debug)]
 pub(crate) struct Sliced {
@@ -130,6 +134,14 @@ impl Sliced {
         self.blocks.get_mut(&BlockId::of(name).ok()?)
     }
 
+    /// Starts what is used after the blocks that are on their way: its memory is there in any case.
+    fn start_ahead(&mut self, ranks: &Ranks<'_>) -> Result<(), Error> {
+        let coming = |block: &&Block| matches!(block.weights, Weights::Coming(_));
+        let room = UNDER_WAY.saturating_sub(self.blocks.values().filter(coming).count());
+        let stale = self.blocks.values_mut().filter(|block| matches!(block.weights, Weights::Stale));
+        stale.take(room).try_for_each(|block| block.start(ranks))
+    }
+
     fn frozen_pieces(&self) -> impl Iterator<Item = Piece> {
         self.frozen.iter().map(|name| {
             let values = self.compute.get(name);
@@ -159,7 +171,7 @@ impl Sharding for Sliced {
                 block.start(ranks)?;
             }
         }
-        Ok(())
+        self.start_ahead(ranks)
     }
 
     fn params(&mut self, names: &[String], ranks: &Ranks<'_>) -> Result<Params, Error> {
