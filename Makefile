@@ -12,7 +12,7 @@ BIN := $(CARGO_TARGET_DIR)/release
 DATA := runs/quickstart-data
 PYTHON := $(CACHE)/venv/bin/python3
 
-.PHONY: help setup build small small-two-stage small-video small-visualquality-r1 small-videos results quickstart warmstart dataset test test-cluster test-faults lint bench bench-rollout bench-preprocess bench-video bench-step bench-memory bench-shard bench-link check-memory check-nccl fuzz clean
+.PHONY: help setup build small small-two-stage small-video small-visualquality-r1 small-videos results quickstart warmstart dataset test test-cluster test-faults lint bench bench-rollout bench-preprocess bench-video bench-step bench-memory bench-shard bench-link bench-control check-memory check-nccl fuzz clean
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
 
@@ -72,12 +72,15 @@ test: setup-test
 ## make test-cluster runs over ssh and on a Slurm cluster made of this machine (root)
 test-cluster: setup-test
 	@deploy/setup/setup.sh hosts
-	cargo nextest run --cargo-profile release -p coordinator --features cluster -E 'binary(train) and test(/^(slurm|ssh)::/)'
+	cargo build --release --workspace --bins
+	LD_LIBRARY_PATH=$(LIBTORCH_LIB) cargo nextest run --cargo-profile release --workspace --features coordinator/cluster,tests/cluster \
+	  -E '(binary(train) and test(/^(slurm|ssh)::/)) or binary(hosts)'
 
 ## make test-faults  every kind of fault at every moment, under every sharding (half an hour)
 test-faults: setup-test
 	cargo build --release --workspace --bins
-	LD_LIBRARY_PATH=$(LIBTORCH_LIB) cargo nextest run --cargo-profile release --workspace --features tests/fault-matrix --test fault_matrix
+	LD_LIBRARY_PATH=$(LIBTORCH_LIB) cargo nextest run --cargo-profile release --workspace --features tests/fault-matrix,coordinator/fault-matrix \
+	  -E 'binary(fault_matrix) or test(/^write_points::/)'
 
 ## make lint         format, clippy, licences and sources, arrows between crates
 lint: setup-test
@@ -86,7 +89,7 @@ lint: setup-test
 	cargo deny --log-level error check bans licenses sources
 
 ## make bench        every claim of speed, as a ratio measured in one run (an idle machine, about an hour)
-bench: bench-rollout bench-preprocess bench-video bench-step bench-memory bench-shard
+bench: bench-rollout bench-preprocess bench-video bench-step bench-memory bench-shard bench-control
 ## make bench-rollout     responses drawn, against transformers' generate
 bench-rollout: build setup-test
 	$(PYTHON) tests/python/bench_rollout.py $(BIN)/worker --cache $(CACHE)/bench-models
@@ -129,6 +132,10 @@ bench-shard: build setup-test
 bench-link: build setup-test
 	$(PYTHON) tests/python/bench_world.py $(BIN) --cache $(CACHE)/bench-models --rate 100mbit --shardings replicate optimizer full
 	$(PYTHON) tests/python/bench_world.py $(BIN) --cache $(CACHE)/bench-models --rate 100mbit --shardings replicate optimizer full --samples 2 --responses 2
+
+## make bench-control     1,000 light workers: registration, commits, deaths, heartbeats, memory, and 10 and 100 beside them
+bench-control: setup-test
+	cargo bench -p coordinator --bench control
 
 ## make clean        remove what builds and runs have made (not the Python environment)
 clean:

@@ -25,6 +25,8 @@ pub enum Command {
         stream: u64,
         /// Why, and the way out.
         reason: String,
+        /// The reason may pass by itself.
+        again: bool,
     },
     /// Send a member an order.
     Send {

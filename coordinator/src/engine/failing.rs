@@ -41,13 +41,14 @@ impl Sign {
         }
     }
 
-    /// How long a better sign may take to come in after this one.
-    fn patience(&self) -> Duration {
+    /// How long a better sign may take to come in after this one; a launcher that sees its workers' exits tells them.
+    fn patience(&self, sees_exits: bool) -> Duration {
         Duration::from_millis(match self {
             Self::Silent(_) | Self::Stuck(_) | Self::Unconnected(_) => 0,
             Self::Exited { exit: Exit::Signal(_), .. } => 50,
             Self::Exited { .. } => 300,
             Self::WorkFailed { .. } => 1_000,
+            Self::Disconnected(_) if !sees_exits => 100,
             Self::Disconnected(_) | Self::LeftUnasked | Self::CollectiveFailed(_) => 2_000,
         })
     }
@@ -83,7 +84,7 @@ impl Engine {
         if !matches!(sign, Sign::WorkFailed { .. } | Sign::CollectiveFailed(_)) {
             self.lose(now, rank, phrase(&sign), out);
         }
-        let deadline = now + sign.patience();
+        let deadline = now + sign.patience(self.spec.respawns);
         match &mut self.state {
             State::Finishing { .. } | State::Ended(_) => return,
             State::Failing(evidence) => {

@@ -73,6 +73,9 @@ impl Member {
 #[derive(Debug)]
 pub(crate) struct Members {
     by_rank: BTreeMap<Rank, Member>,
+    /// How many of them can be reached, and how many left: looked at for every worker that joins.
+    live: u32,
+    left: u32,
     /// Counted over the run: the term is its upper half, so that no two coordinators give the same.
     last_incarnation: u64,
 }
@@ -80,7 +83,7 @@ pub(crate) struct Members {
 impl Members {
     /// Nobody yet; incarnations are those of `term`.
     pub(crate) fn of_term(term: u64) -> Self {
-        Self { by_rank: BTreeMap::new(), last_incarnation: term << 32 }
+        Self { by_rank: BTreeMap::new(), live: 0, left: 0, last_incarnation: term << 32 }
     }
 
     pub(crate) fn all(&self) -> &BTreeMap<Rank, Member> {
@@ -102,7 +105,11 @@ impl Members {
             advanced: now,
             held,
         };
-        self.by_rank.insert(rank, member);
+        self.live += 1;
+        if let Some(before) = self.by_rank.insert(rank, member) {
+            self.live -= u32::from(before.is_live());
+            self.left -= u32::from(before.state == MemberState::Left);
+        }
         self.last_incarnation
     }
 
@@ -113,7 +120,12 @@ impl Members {
 
     /// How many can be reached.
     pub(crate) fn live_count(&self) -> u32 {
-        self.by_rank.values().filter(|m| m.is_live()).count() as u32
+        self.live
+    }
+
+    /// How many went as they were told to, so that nobody waits for them.
+    pub(crate) fn left_count(&self) -> u32 {
+        self.left
     }
 
     /// The member at `rank`, if it is that incarnation and lives.
@@ -174,11 +186,14 @@ impl Members {
     pub(crate) fn bury(&mut self, now: Duration, rank: Rank, reason: String) {
         if let Some(member) = self.by_rank.get_mut(&rank).filter(|m| m.is_live()) {
             member.state = MemberState::Dead { since: now, reason };
+            self.live -= 1;
         }
     }
 
     pub(crate) fn leave(&mut self, rank: Rank) {
         if let Some(member) = self.by_rank.get_mut(&rank) {
+            self.live -= u32::from(member.is_live());
+            self.left += u32::from(member.state != MemberState::Left);
             member.state = MemberState::Left;
         }
     }

@@ -21,16 +21,11 @@ impl Engine {
     }
 
     fn form_if_complete(&mut self, now: Duration, out: &mut Vec<Command>) {
-        let expected = (0..self.spec.ranks()).filter(|rank| !self.has_left(*rank)).count() as u32;
+        let expected = self.spec.ranks().saturating_sub(self.members.left_count());
         let enough = expected.min(self.spec.max_world).max(self.spec.min_world);
         if matches!(self.state, State::Waiting { .. }) && self.members.live_count() >= enough {
             self.begin_forming(now, out);
         }
-    }
-
-    /// Whether a rank went as it was told to, so that nobody waits for it.
-    fn has_left(&self, rank: Rank) -> bool {
-        self.members.all().get(&rank).is_some_and(|member| member.state == MemberState::Left)
     }
 
     pub(super) fn on_joining(
@@ -53,11 +48,11 @@ impl Engine {
             self.on_disconnected(now, rank, incarnation, "it came back by another stream".into(), out);
             self.members.bury(now, rank, "it came back by another stream".into());
         }
-        if let Err(reason) = self.admissible(rank, join) {
-            if rank < self.spec.ranks() {
+        if let Err((reason, again)) = self.admissible(rank, join) {
+            if rank < self.spec.ranks() && !again {
                 self.refusals.insert(rank, reason.clone());
             }
-            out.push(Command::Refuse { stream, reason });
+            out.push(Command::Refuse { stream, reason, again });
             return;
         }
         self.refusals.remove(&rank);
@@ -67,29 +62,32 @@ impl Engine {
         self.form_if_complete(now, out);
     }
 
-    /// Whether a worker may take `rank`, or why not.
-    fn admissible(&self, rank: Rank, join: &Join) -> Result<(), String> {
+    /// Whether a worker may take `rank`; or why not, and whether that may pass by itself.
+    fn admissible(&self, rank: Rank, join: &Join) -> Result<(), (String, bool)> {
         let ranks = self.spec.ranks();
+        let never = |reason| Err((reason, false));
         if join.version != self.spec.version {
-            return Err(format!(
+            return never(format!(
                 "worker version {:?} differs from the coordinator's {:?}: build both from the same source",
                 join.version, self.spec.version
             ));
         }
         if rank >= ranks {
-            return Err(format!(
+            return never(format!(
                 "rank {rank} is out of range: the host file lists {ranks} workers, ranks 0 to {}",
                 ranks.saturating_sub(1)
             ));
         }
         if let Some(member) = self.members.live(rank) {
-            return Err(format!(
+            let reason = format!(
                 "rank {rank} is taken by process {} on {} (incarnation {}): start every rank once",
                 member.process, member.host, member.incarnation
-            ));
+            );
+            // It may be gone already, with its host.
+            return Err((reason, true));
         }
         if self.state.is_over() {
-            return Err(format!("the run is over ({}): a worker cannot join it any more", self.during()));
+            return never(format!("the run is over ({}): a worker cannot join it any more", self.during()));
         }
         Ok(())
     }

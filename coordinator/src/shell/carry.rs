@@ -56,9 +56,9 @@ impl Shell {
                 };
                 self.streams.admit(stream, rank, incarnation, Order::Welcome(welcome));
             }
-            Command::Refuse { stream, reason } => {
-                self.display.say(&format!("refused a worker: {reason}"));
-                self.streams.refuse(stream, Order::Refused(Refused { reason }));
+            Command::Refuse { stream, reason, again } => {
+                self.display.refused(&reason);
+                self.streams.refuse(stream, Order::Refused(Refused { reason, again }));
             }
             Command::Send { rank, incarnation, epoch, body } => {
                 let lost = self.streams.send(rank, incarnation, epoch, *body);

@@ -26,6 +26,8 @@ pub(super) struct Display {
     numbers: String,
     /// What is being done now, beside the bar.
     doing: String,
+    /// Why a worker was refused last: one that tries again and again is told of once.
+    refused: String,
     /// The state of the last verdict that was told, and when.
     verdict: Option<(&'static str, Instant)>,
     /// Seconds a step, smoothed.
@@ -47,6 +49,7 @@ impl Display {
             told: None,
             numbers: String::new(),
             doing: String::new(),
+            refused: String::new(),
             verdict: None,
             pace: None,
             interrupted: false,
@@ -58,6 +61,13 @@ impl Display {
         match &self.bar {
             Some(bar) => bar.suspend(|| tell::err(text)),
             None => tell::err(text),
+        }
+    }
+
+    pub(super) fn refused(&mut self, reason: &str) {
+        if self.refused != reason {
+            reason.clone_into(&mut self.refused);
+            self.say(&format!("refused a worker: {reason}"));
         }
     }
 

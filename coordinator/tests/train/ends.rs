@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use crate::fake::{Faults, serve};
+use crate::light::{Faults, serve};
 use crate::support::{Scenario, connect, lives, pids, wait_for};
 
 #[test]

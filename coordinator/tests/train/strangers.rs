@@ -5,7 +5,7 @@ use std::net::TcpStream;
 
 use tokio::runtime::Runtime;
 
-use crate::fake::{Faults, serve};
+use crate::light::{Faults, serve};
 use crate::raw::Raw;
 use crate::support::{Running, Scenario};
 

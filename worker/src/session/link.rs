@@ -55,6 +55,7 @@ impl Search<'_> {
     /// If none does within the patience (75), or a new process is refused (1).
     pub(super) async fn join(&self, join: impl Fn() -> WorkerMessage) -> Result<Link, Failure> {
         let end = Instant::now() + self.patience;
+        let mut told = String::new();
         loop {
             let why = match self.once(join()).await {
                 Ok(link) => return Ok(link),
@@ -62,9 +63,13 @@ impl Search<'_> {
                 Err(Miss::Final(failure)) => failure.message,
                 Err(Miss::Again(why)) => why,
             };
+            if why != told {
+                info!("not joined yet: {why}");
+                told.clone_from(&why);
+            }
             if Instant::now() >= end {
                 return Err(Failure::retry(format!(
-                    "no coordinator for {} s ({why}): start it first, or check the address",
+                    "no coordinator took it in for {} s ({why}): start one first, or check the address",
                     self.patience.as_secs()
                 )));
             }
@@ -116,10 +121,10 @@ impl Search<'_> {
             Some(Order::Welcome(welcome)) => {
                 Ok(Link { orders, reports, welcome, term: first.term, epoch: first.epoch })
             }
-            Some(Order::Refused(refused)) => Err(Miss::Final(Failure::other(format!(
-                "the coordinator refused rank {rank}: {}",
-                refused.reason
-            )))),
+            Some(Order::Refused(refused)) => {
+                let text = format!("the coordinator refused rank {rank}: {}", refused.reason);
+                Err(if refused.again { Miss::Again(text) } else { Miss::Final(Failure::other(text)) })
+            }
             other => Err(Miss::Final(Failure::other(format!("expected Welcome or Refused, got {other:?}")))),
         }
     }

@@ -282,8 +282,25 @@ async fn another_run_finds_nothing_held() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_new_process_tries_again_where_the_reason_may_pass() {
+    let (mut server, address) = Server::start().await;
+    let fresh = worker(at(&address));
+    for _ in 0..3 {
+        let mut session = server.session().await;
+        session.join().await;
+        let refused = Refused { reason: "the rank is taken".into(), again: true };
+        session.order(1, 0, Order::Refused(refused)).await;
+    }
+    let mut session = server.session().await;
+    session.join().await;
+    session.welcome(1, 1, "f", 60).await;
+    session.stop(1).await;
+    assert_eq!(fresh.await.expect("no panic"), Ok(()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_refusal_ends_a_new_process_at_once_and_a_returning_one_when_its_grace_is_over() {
-    let refused = || Order::Refused(Refused { reason: "the rank is taken".into() });
+    let refused = || Order::Refused(Refused { reason: "the rank is taken".into(), again: false });
     let (mut server, address) = Server::start().await;
     let fresh = worker(at(&address));
     let mut session = server.session().await;
@@ -312,7 +329,7 @@ async fn a_refusal_ends_a_new_process_at_once_and_a_returning_one_when_its_grace
     let failure = timeout(AMPLE, returning).await.expect("in time").expect("no panic").expect_err("refused");
     refusing.abort();
     assert_eq!(failure.exit_code, 75);
-    assert!(failure.message.contains("no coordinator for 1 s"), "{failure}");
+    assert!(failure.message.contains("no coordinator took it in for 1 s"), "{failure}");
     assert!(failure.message.contains("the rank is taken"), "{failure}");
     assert!(*refusals.lock().expect("no panic") > 1);
 }

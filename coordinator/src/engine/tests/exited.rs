@@ -6,7 +6,11 @@ fn killed(rank: Rank, lines: &[&str]) -> Event {
 }
 
 fn at_update() -> Rig {
-    let mut rig = Rig::new(2, vec![stage("explore", 20)]);
+    at_update_of(spec(2, vec![stage("explore", 20)]))
+}
+
+fn at_update_of(spec: Spec) -> Rig {
+    let mut rig = Rig::with(spec);
     rig.run_until(|c| matches!(order(c), Some(Order::Update(u)) if u.step == 3));
     rig
 }
@@ -26,7 +30,7 @@ fn a_killed_worker_is_named_with_host_phase_step_signal_and_its_last_lines() {
 
 #[test]
 fn a_peers_broken_collective_that_is_heard_first_does_not_hide_the_killed_worker() {
-    let mut rig = at_update();
+    let mut rig = at_update_of(Spec { respawns: true, ..spec(2, vec![stage("explore", 20)]) });
     let broken = proto::v1::CollectiveFailed { reason: "connection closed by peer".into() };
     rig.say(0, Report::CollectiveFailed(broken));
     rig.event(Event::Disconnected { rank: 1, incarnation: incarnation(2), reason: "reset".into() });
@@ -46,6 +50,15 @@ fn a_closed_stream_without_a_process_to_look_at_is_told_as_it_is() {
     rig.pass(seconds(10));
     let reason = rig.loss();
     assert!(reason.contains("rank 0 on host0 was lost") && reason.contains("(reset by peer)"), "{reason}");
+}
+
+/// No launcher will say how it ended: there is nothing to wait for.
+#[test]
+fn a_closed_stream_is_a_loss_at_once_where_nobody_sees_workers_exit() {
+    let mut rig = at_update();
+    rig.event(Event::Disconnected { rank: 1, incarnation: incarnation(2), reason: "closed".into() });
+    rig.pass(Duration::from_millis(200));
+    assert!(rig.loss().contains("rank 1 on host1 was lost"));
 }
 
 #[test]
