@@ -63,6 +63,14 @@ python-venv python3-venv keeps them out of the system
 LIST
 }
 
+# What tests on one host need beside the build.
+faults() {
+  packages <<'LIST'
+/usr/lib/*/faketime/libfaketimeMT.so.1 faketime sets the clock of programs under test
+strace strace ends programs under test at a system call
+LIST
+}
+
 # What tests of several hosts need: a Slurm, network namespaces, an sshd.
 hosts() {
   packages <<'LIST'
@@ -173,7 +181,7 @@ photos() {
 for part in ${*:-build test photos}; do
   case $part in
     build) rust; debian; python ;;
-    test) tools; tokenizer; videos ;;
+    test) faults; tools; tokenizer; videos ;;
     hosts) hosts ;;
     photos) photos ;;
     peers) peers ;;

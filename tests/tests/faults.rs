@@ -261,6 +261,40 @@ fn a_world_shrinks_when_a_worker_does_not_come_back_and_grows_when_it_does() {
     assert_exactly_once(&run);
 }
 
+/// Days pass and come back in a moment, for the coordinator and its workers; what they measure time by does not jump.
+#[test]
+fn a_clock_that_is_set_forward_and_back_changes_nothing() {
+    let scene = scene(30);
+    let expected = undisturbed(&scene, &[]);
+    let offset = scene.path("offset");
+    let set_clock = |to: &str| std::fs::write(&offset, to).unwrap();
+    set_clock("+0d");
+    let mut command = scene.coordinator(&NO_EVALUATION);
+    // libfaketime, of Debian's faketime; monotonic clocks are left alone, as settimeofday(2) leaves them.
+    command.env("LD_PRELOAD", fake_clock()).env("FAKETIME_TIMESTAMP_FILE", &offset);
+    command.env("FAKETIME_NO_CACHE", "1").env("FAKETIME_DONT_FAKE_MONOTONIC", "1").env("NO_FAKE_STAT", "1");
+    let run = scene.run_folder();
+    let running = tests::running::Running::start(command, &run);
+    running.wait_for_steps(5);
+    set_clock("+3d");
+    running.wait_for_steps(12);
+    set_clock("-400d");
+    let ended = running.end().with(0);
+    let jumped: f64 = journal(&run, "SELECT max(at) - min(at) FROM steps");
+    assert!(jumped > 402.0 * 86_400.0, "the clock was not set: {jumped} s");
+    assert_eq!(journal::<i64>(&run, "SELECT count(*) FROM epochs"), 1, "{}", ended.stderr);
+    assert_eq!(steps(&run).len(), 30);
+    assert_exactly_once(&run);
+    assert_eq!(weights(&run), expected);
+}
+
+/// The library that `setup.sh test` installs.
+fn fake_clock() -> std::path::PathBuf {
+    let places = std::fs::read_dir("/usr/lib").unwrap().filter_map(Result::ok);
+    let mut found = places.map(|place| place.path().join("faketime/libfaketimeMT.so.1"));
+    found.find(|path| path.exists()).expect("Debian's package faketime: deploy/setup/setup.sh test")
+}
+
 /// What could not be written is told; what was written stays.
 #[test]
 fn a_full_disk_stops_the_run_with_a_word_and_it_goes_on_when_there_is_room() {

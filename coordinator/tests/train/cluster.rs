@@ -23,7 +23,8 @@ impl Cluster {
         cluster
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    /// A command of the cluster's script, to be started.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/cluster/cluster.sh");
         let mut command = Command::new("bash");
         command

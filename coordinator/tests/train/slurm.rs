@@ -23,7 +23,8 @@ impl<'a> Job<'a> {
         let (program, hosts, recipe) = (path("bin/coordinator"), path("hosts.yaml"), path("recipe.yaml"));
         let mut line = vec![program.as_str(), "submit", "--nodes", &hosts, "--recipe", &recipe];
         line.extend(set.iter().flat_map(|set| ["--set", set]));
-        let output = cluster.submit(&line, &[("FAKE_DELAY_MS", "25")]);
+        let hold = path("hold");
+        let output = cluster.submit(&line, &[("FAKE_DELAY_MS", "25"), ("FAKE_HOLD", &hold)]);
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
         let id = text(&output.stdout);
         assert!(id.parse::<u64>().is_ok(), "{id} {}", text(&output.stderr));
@@ -122,11 +123,14 @@ fn a_start_of_the_job_that_a_cut_cable_keeps_alive_changes_nothing_any_more() {
     let set = ["checkpoint.every=20", "recovery.min_world=1", "recovery.restart_grace=2"];
     let job = Job::submit(&cluster, &scenario, 2, 250, &set);
     job.wait_for_steps(5);
-    // Its coordinator goes on with the worker of its own node, on the same file system.
+    // Its coordinator goes on with the worker of its own node, on the same file system; not to the end before Slurm
+    // has found out.
     cluster.call(&["cut", "n1"]);
     job.wait_for_word("epoch 2: 1 workers");
+    fs::write(scenario.path("hold"), "").unwrap();
     job.wait_for_word("start 1, on n[2-3]");
     job.wait_for_word("another coordinator has taken over this run");
+    fs::remove_file(scenario.path("hold")).unwrap();
     cluster.call(&["heal", "n1"]);
     job.finishes();
     assert_eq!(job.terms(), 2, "{}", job.log());
