@@ -32,7 +32,7 @@ pub(crate) struct Faults {
     pub(crate) unreadable_at_step: Option<u64>,
     /// Before every answer.
     pub(crate) delay: Duration,
-    /// Before every answer, for as long as there is such a file.
+    /// Before it answers an update, for as long as there is such a file.
     pub(crate) hold: Option<PathBuf>,
     /// Says everything again, too early, and in others' names.
     pub(crate) noise: bool,
@@ -147,11 +147,12 @@ pub(crate) async fn serve_on(host: &str, rank: u32, address: &str, faults: Fault
     let mut before = None;
     while let Some(message) = orders.message().await.map_err(|e| e.message().to_owned())? {
         tokio::time::sleep(fake.faults.delay).await;
-        while fake.faults.hold.as_ref().is_some_and(|file| file.exists()) {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
         let (epoch, term) = (message.epoch, message.term);
         let order = message.body.unwrap();
+        let held = || fake.faults.hold.as_ref().is_some_and(|file| file.exists());
+        while matches!(order, Order::Update(_)) && held() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
         match &order {
             Order::Commit(commit) => fake.faults.tell(epoch, What::Commit(commit.step)),
             Order::AbortCollectives(_) => fake.faults.tell(epoch, What::Abort),

@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::time::Instant;
 
 use crate::cluster::{Cluster, processes_naming};
 use crate::recovers::committed;
-use crate::support::{Scenario, wait_for};
+use crate::support::{PATIENCE, Scenario, wait_for};
 
 /// A run of `steps` as a job.
 struct Job<'a> {
@@ -50,7 +51,12 @@ impl<'a> Job<'a> {
     }
 
     fn wait_for_word(&self, word: &str) {
-        wait_for(word, || self.log().contains(word).then_some(()));
+        let deadline = Instant::now() + PATIENCE;
+        wait_for(word, || {
+            let log = self.log();
+            assert!(Instant::now() < deadline, "{word:?} is not in:\n{log}");
+            log.contains(word).then_some(())
+        });
     }
 
     /// Asserts that the job ends well, that every step was committed once, and that nothing is left.
