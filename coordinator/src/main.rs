@@ -4,7 +4,7 @@ use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use coordinator::commands::{dataset, evaluate, rewards, status, submit, train, update};
+use coordinator::commands::{dataset, evaluate, infer, rewards, status, submit, train, update};
 use coordinator::tell;
 use tracing_subscriber::EnvFilter;
 
@@ -37,6 +37,8 @@ enum Command {
     Submit(submit::Args),
     /// Optimizer steps from recorded rollouts, over a world of workers.
     Update(Box<update::Args>),
+    /// Scores of pictures and videos, by the workers of a host file.
+    Infer(Box<infer::Args>),
 }
 
 fn main() -> ExitCode {
@@ -55,6 +57,7 @@ fn main() -> ExitCode {
         (Some(Command::Status(args)), _) => status::run(args),
         (Some(Command::Submit(args)), _) => submit::run(args),
         (Some(Command::Update(args)), _) => update::run(*args),
+        (Some(Command::Infer(args)), _) => infer::run(*args),
         (None, Some(args)) => train::run(args),
         (None, None) => Err(coordinator::failure::Failure::input(
             "nothing to do: give --nodes HOSTS.yaml to train, or a subcommand (coordinator --help lists them)",

@@ -2,6 +2,7 @@
 
 pub mod dataset;
 pub mod evaluate;
+pub mod infer;
 mod rescore;
 pub mod rewards;
 pub mod status;

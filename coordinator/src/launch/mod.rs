@@ -127,6 +127,8 @@ pub struct WorkerSpec {
     pub threads: usize,
     /// Added to its environment.
     pub environment: BTreeMap<String, String>,
+    /// What it does instead of joining a run: a subcommand with its arguments.
+    pub instead: Option<Vec<String>>,
 }
 
 impl WorkerSpec {
@@ -153,6 +155,7 @@ impl WorkerSpec {
                     },
                     threads,
                     environment,
+                    instead: None,
                 });
             }
         }
@@ -162,6 +165,9 @@ impl WorkerSpec {
     /// What its command line says, without the program.
     #[must_use]
     pub fn arguments(&self, coordinator: &str) -> Vec<String> {
+        if let Some(command) = &self.instead {
+            return command.clone();
+        }
         let pairs = [
             ("--rank", self.rank.to_string()),
             ("--coordinator", coordinator.to_string()),

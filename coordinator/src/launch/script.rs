@@ -89,6 +89,7 @@ mod tests {
             device: "cpu".into(),
             threads: 1,
             environment: BTreeMap::from([("NAME".into(), "it's $HOME; \"x\"\n*".into())]),
+            instead: None,
         }
     }
 

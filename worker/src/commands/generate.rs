@@ -112,8 +112,8 @@ pub fn run(args: Args) -> Result<(), Failure> {
         tch::set_num_threads(i32::from(threads.max(1)));
     }
     let requests = request::read(&args.input)?;
-    let mut loaded = Loaded::open(&args.model, args.dtype.kind(), device)?;
-    loaded.qwen = Qwen::fastest(loaded.qwen.config, args.dtype.kind(), device);
+    let mut loaded = Loaded::open(&args.model, request::kind(args.dtype), device)?;
+    loaded.qwen = Qwen::fastest(loaded.qwen.config, request::kind(args.dtype), device);
     let start = Instant::now();
     let processor = &loaded.processor;
     let prepare = |request: &Request| request.prepare(processor);

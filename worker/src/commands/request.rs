@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::fs;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use checkpoint::weights::WeightFiles;
+pub(super) use judge::Dtype;
 use model::{Config, Medium, Params, Processor, Qwen, pixel_values};
 use safetensors::tensor::{Dtype as Element, TensorView};
 use serde::Serialize;
@@ -107,21 +108,11 @@ impl Request {
     }
 }
 
-/// How the tools compute.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(super) enum Dtype {
-    /// f32 throughout.
-    Float32,
-    /// bf16 weights and activations.
-    Bfloat16,
-}
-
-impl Dtype {
-    pub(super) fn kind(self) -> Kind {
-        match self {
-            Self::Float32 => Kind::Float,
-            Self::Bfloat16 => Kind::BFloat16,
-        }
+/// What the tools compute in.
+pub(super) fn kind(dtype: Dtype) -> Kind {
+    match dtype {
+        Dtype::Float32 => Kind::Float,
+        Dtype::Bfloat16 => Kind::BFloat16,
     }
 }
 
@@ -187,21 +178,10 @@ pub(super) fn write_lines<T: Serialize>(path: &Path, lines: &[T]) -> Result<(), 
     in_place(path, |partial| fs::File::create(partial)?.write_all(&text))
 }
 
-/// Lets `write` fill a file beside `path`, then renames it into place; a pipe or a device is written to as it is.
+/// As [`judge::in_place`].
 pub(super) fn in_place<E: Display>(
     path: &Path,
     write: impl FnOnce(&Path) -> Result<(), E>,
 ) -> Result<(), Failure> {
-    let mut partial = path.as_os_str().to_owned();
-    partial.push(".partial");
-    let partial = PathBuf::from(partial);
-    let failed = |e: &dyn Display| {
-        let _ = fs::remove_file(&partial);
-        Failure::other(format!("{}: {e}", path.display()))
-    };
-    if fs::metadata(path).is_ok_and(|there| !there.is_file()) {
-        return write(path).map_err(|e| failed(&e));
-    }
-    write(&partial).map_err(|e| failed(&e))?;
-    fs::rename(&partial, path).map_err(|e| failed(&e))
+    Ok(judge::in_place(path, write)?)
 }
