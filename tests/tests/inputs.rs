@@ -44,11 +44,12 @@ impl World {
         }
     }
 
-    /// Requests of these contents.
-    fn write(&self, contents: &[Value]) {
+    /// Requests of these contents, their pictures and videos numbered or not.
+    fn write(&self, contents: &[Value], add_vision_id: bool) {
         let line = |(number, content): (usize, &Value)| {
-            json!({"id": format!("r{number}"), "content": content, "completion": "the image is <answer> 3.25"})
-                .to_string()
+            json!({"id": format!("r{number}"), "content": content, "completion": "the image is <answer> 3.25",
+                "add_vision_id": add_vision_id})
+            .to_string()
         };
         let lines: Vec<String> = contents.iter().enumerate().map(line).collect();
         std::fs::write(self.path("requests.jsonl"), lines.join("\n")).unwrap();
@@ -69,7 +70,12 @@ impl World {
 
     /// Log-probabilities and greedy tokens of ours are transformers'.
     fn agree(&self, contents: &[Value]) {
-        self.write(contents);
+        self.agree_with(contents, false);
+    }
+
+    /// The same, pictures and videos numbered or not.
+    fn agree_with(&self, contents: &[Value], add_vision_id: bool) {
+        self.write(contents, add_vision_id);
         let [model, requests, output] =
             ["model", "requests.jsonl", "theirs.jsonl"].map(|name| text(&self.path(name)).to_owned());
         script("reference.py", &[&model, &requests, &output, "--greedy", "6"]);
@@ -145,6 +151,24 @@ fn videos_agree_with_transformers() {
             world.image(1)
         ]),
     ]);
+}
+
+#[test]
+fn numbered_pictures_and_videos_agree_with_transformers() {
+    let world = World::new("17", &[]);
+    let contents = [
+        json!([world.image(0), words("Rate it.")]),
+        json!([words("a"), world.image(1), world.image(2), words("b"), world.video(&[5, 6], None), words("c")]),
+        json!([words("Nothing to number.")]),
+    ];
+    world.agree_with(&contents, true);
+    let tokens = |name: &str| -> Vec<usize> {
+        lines::<Scored>(&world.path(name)).iter().map(|scored| scored.prompt_tokens).collect()
+    };
+    let numbered = tokens("ours.jsonl");
+    world.agree(&contents);
+    let plain = tokens("ours.jsonl");
+    assert!(numbered[0] > plain[0] && numbered[1] > plain[1] && numbered[2] == plain[2], "{numbered:?} {plain:?}");
 }
 
 #[test]

@@ -116,8 +116,10 @@ impl Inputs {
             false => turn::of_pictures(pictures.len(), &sample.prompt),
         };
         let media: Vec<Medium> = pictures.iter().map(|p| p.grid.into()).collect();
-        let prompt =
-            self.processor.prompt_of(&parts, &media).map_err(|e| format!("sample {}: {e}", sample.id))?;
+        let prompt = self
+            .processor
+            .prompt_of(&parts, &media, sample.add_vision_id)
+            .map_err(|e| format!("sample {}: {e}", sample.id))?;
         Ok(Ready { prompt, pictures })
     }
 

@@ -44,6 +44,9 @@ pub struct Asked {
     /// The question, instead of the published one; the words about the answer's form are added.
     #[arg(long)]
     pub question: Option<String>,
+    /// Numbers the pictures before each ("Picture 1: "), as the published code does when it judges.
+    #[arg(long)]
+    pub add_vision_id: bool,
     /// Which of an answer's numbers is its score.
     #[arg(long, value_enum, default_value = "mean")]
     pub score: Rule,
@@ -154,7 +157,7 @@ mod tests {
         for words in [
             &["--images", "a b"][..],
             &["--list", "l", "--root", "r", "--question=-- it's \"so\"", "--dtype", "bfloat16", "--cache", "c"],
-            &["--videos", "v", "--score", "first", "--temperature", "0.7", "--max-pixels", "9", "--batch", "3"],
+            &["--videos", "v", "--add-vision-id", "--score", "first", "--temperature", "0.7", "--max-pixels", "9", "--batch", "3"],
         ] {
             let asked = of(words);
             let again = line(&asked.arguments().expect("UTF-8")).expect("arguments");

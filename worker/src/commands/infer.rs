@@ -96,7 +96,7 @@ fn judge(
         if line {
             return Err("its name has a line break or is no UTF-8: it cannot stand in a text file".to_owned());
         }
-        inputs.prompt(&sample(item, asked.question.as_deref()))
+        inputs.prompt(&sample(item, asked))
     };
     let key = DrawKey { seed: asked.seed, ..DrawKey::default() };
     let items = batches.iter().flat_map(|&number| work.batch(number));
@@ -143,13 +143,13 @@ fn judge(
 }
 
 /// An item as the wire has it: the question is asked as in evaluation.
-fn sample(item: &Item, question: Option<&str>) -> Sample {
-    let asked = data::Sample {
+fn sample(item: &Item, asked: &Asked) -> Sample {
+    let about = data::Sample {
         id: item.name.clone(),
         dataset: String::new(),
         media: if item.video { Media::Video } else { Media::Image },
         images: Vec::new(),
-        question: question.unwrap_or_default().to_owned(),
+        question: asked.question.clone().unwrap_or_default(),
         mos: 0.0,
         reference: String::new(),
         distortion: None,
@@ -157,8 +157,9 @@ fn sample(item: &Item, question: Option<&str>) -> Sample {
     Sample {
         id: item.name.clone(),
         images: item.files.iter().map(|file| file.display().to_string()).collect(),
-        prompt: evaluation_prompt(&asked),
+        prompt: evaluation_prompt(&about),
         augment_seed: None,
         video: item.video,
+        add_vision_id: asked.add_vision_id,
     }
 }

@@ -25,6 +25,8 @@ pub(super) struct Request {
     pub(super) id: String,
     /// The user's turn.
     turn: Vec<Part>,
+    /// Whether its pictures and videos are numbered.
+    add_vision_id: bool,
     /// What is scored; not used by generation.
     pub(super) completion: Option<String>,
     /// File and line.
@@ -66,6 +68,11 @@ impl Request {
         Ok(Self {
             id: text("id")?.ok_or("id: is missing, expected a string")?,
             turn: content::turn(fields)?,
+            add_vision_id: match fields.get("add_vision_id") {
+                None | Some(Value::Null) => false,
+                Some(Value::Bool(flag)) => *flag,
+                Some(other) => return Err(format!("add_vision_id: expected true or false, got {other}")),
+            },
             completion: text("completion")?,
             place: place.to_owned(),
         })
@@ -73,7 +80,7 @@ impl Request {
 
     /// Whether both ask the same.
     pub(super) fn same_turn(&self, other: &Self) -> bool {
-        self.turn == other.turn
+        (&self.turn, self.add_vision_id) == (&other.turn, other.add_vision_id)
     }
 
     /// What is wrong with it, with where it stands.
@@ -103,7 +110,8 @@ impl Request {
                 pictures.push(cut);
             }
         }
-        let prompt = processor.prompt_of(&parts, &media).map_err(|e| self.wrong(e))?;
+        let prompt =
+            processor.prompt_of(&parts, &media, self.add_vision_id).map_err(|e| self.wrong(e))?;
         Ok(Ready { prompt, pictures })
     }
 }

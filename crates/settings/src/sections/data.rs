@@ -103,7 +103,7 @@ pub struct Declared {
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
-fn is_off(flag: &bool) -> bool {
+pub(super) fn is_off(flag: &bool) -> bool {
     !flag
 }
 
