@@ -154,6 +154,37 @@ fn videos_agree_with_transformers() {
 }
 
 #[test]
+fn a_video_file_agrees_with_transformers_on_the_frames_that_are_taken_of_it() {
+    let world = World::new("18", &[]);
+    let [clip, frames] = ["clip.mp4", "frames"].map(|name| text(&world.path(name)).to_owned());
+    // Four seconds of frames whose size the model leaves as it is: eight are taken, in four groups whose times stay
+    // within the rows, where transformers counts right.
+    script("video_reference.py", &["clip", &clip, "280x364", "40", "10"]);
+    let said = succeed("worker", &["frames", "--native", "--video", &clip, "--output", &frames]);
+    let about: Value = serde_json::from_str(&said).unwrap();
+    let taken = script("video_reference.py", &["sample", &said, "2"]);
+    assert_eq!(about["taken"], serde_json::from_str::<Value>(&taken).unwrap());
+    assert_eq!((&about["fps"], &about["frames"], &about["width"]), (&json!(2.0), &json!(40), &json!(280)));
+    let files: Vec<String> = (0..8).map(|number| format!("{frames}/clip_{number}.png")).collect();
+    let of = |video: Value| json!([words("a"), {"type": "video", "video": video, "fps": 2.0}, words("Rate it.")]);
+    let completion = |content: Value| {
+        let line = json!({"id": "r0", "content": content, "completion": "the video is <answer> 3.25"});
+        std::fs::write(world.path("requests.jsonl"), line.to_string()).unwrap();
+    };
+    completion(of(json!(files)));
+    let [model, requests, output] =
+        ["model", "requests.jsonl", "theirs.jsonl"].map(|name| text(&world.path(name)).to_owned());
+    script("reference.py", &[&model, &requests, &output]);
+    let theirs: Vec<Scored> = lines(&world.path("theirs.jsonl"));
+    completion(of(json!(clip)));
+    let ours: Vec<Scored> = world.worker("logprobs", "ours.jsonl", &[]);
+    assert_eq!((ours[0].prompt_tokens, &ours[0].completion_ids), (theirs[0].prompt_tokens, &theirs[0].completion_ids));
+    let pairs = ours[0].logprobs.iter().zip(&theirs[0].logprobs);
+    let largest = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+    assert!(largest < 5e-6, "log-probabilities differ by up to {largest}");
+}
+
+#[test]
 fn numbered_pictures_and_videos_agree_with_transformers() {
     let world = World::new("17", &[]);
     let contents = [

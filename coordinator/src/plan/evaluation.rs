@@ -52,7 +52,10 @@ impl Planner {
             .map(|s| Sample {
                 id: s.id.clone(),
                 images: images(s),
-                prompt: question.map_or_else(|| evaluation_prompt(s), |q| format!("{q}{FORMAT_REQUEST}")),
+                prompt: question.map_or_else(
+                    || evaluation_prompt(s, settings.data.video),
+                    |question| format!("{question}{FORMAT_REQUEST}"),
+                ),
                 augment_seed: None,
                 video: is_video(s),
                 add_vision_id: settings.evaluation.add_vision_id,

@@ -71,6 +71,15 @@ pub struct Asked {
     /// Greatest area of a resized picture, pixels; the model's own when absent.
     #[arg(long)]
     pub max_pixels: Option<u32>,
+    /// Shows the model a video itself, its frames in groups, instead of a mosaic and single frames.
+    #[arg(long, conflicts_with_all = ["longest_side", "cache"])]
+    pub native_video: bool,
+    /// Frames a second of a video that is shown itself; the model's own when absent.
+    #[arg(long, requires = "native_video")]
+    pub fps: Option<f64>,
+    /// The most frames of a video that is shown itself; the model's own when absent.
+    #[arg(long, requires = "native_video", value_parser = clap::value_parser!(u32).range(2..))]
+    pub max_frames: Option<u32>,
     /// The longest side of the pictures that are made of a video, pixels.
     #[arg(long)]
     pub longest_side: Option<u32>,
@@ -157,7 +166,7 @@ mod tests {
         for words in [
             &["--images", "a b"][..],
             &["--list", "l", "--root", "r", "--question=-- it's \"so\"", "--dtype", "bfloat16", "--cache", "c"],
-            &["--videos", "v", "--add-vision-id", "--score", "first", "--temperature", "0.7", "--max-pixels", "9", "--batch", "3"],
+            &["--videos", "v", "--native-video", "--fps", "1.5", "--add-vision-id", "--score", "first", "--temperature", "0.7", "--max-pixels", "9", "--batch", "3"],
         ] {
             let asked = of(words);
             let again = line(&asked.arguments().expect("UTF-8")).expect("arguments");

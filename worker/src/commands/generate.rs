@@ -20,8 +20,9 @@ pub struct Args {
     #[arg(long)]
     model: PathBuf,
     /// JSON lines: {"id", "images": [path], "prompt"}, or {"id", "content"}: a list of {"type": "text", "text"},
-    /// {"type": "image", "image": path} and {"type": "video", "video": [frame paths], "fps": 2.0}. With
-    /// "add_vision_id": true pictures and videos are numbered ("Picture 1: ").
+    /// {"type": "image", "image": path} and {"type": "video", "video": [frame paths], "fps": 2.0}, or a
+    /// video file of which so many frames a second are taken. With "add_vision_id": true pictures and videos are numbered
+    /// ("Picture 1: ").
     #[arg(long)]
     input: PathBuf,
     /// JSON lines: {"id", "completions": [{"text", "ids", "logprobs"}]}; log-probabilities are of the full softmax

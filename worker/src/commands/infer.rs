@@ -5,6 +5,7 @@ use judge::{Asked, Done, Item, Journal, Share, Verdict, Work};
 use model::{DrawKey, Limits, Request, Rollout, Sampling};
 use proto::v1::Sample;
 use serde_json::json;
+use settings::VideoInput;
 
 use super::request::{self, Loaded};
 use crate::ahead::{self, ahead};
@@ -44,6 +45,9 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let (temperature, max_new_tokens) = (asked.temperature, asked.max_new_tokens);
     let sampling = Sampling { temperature, max_new_tokens, ..Sampling::default() };
     sampling.check().map_err(Failure::input)?;
+    if asked.fps.is_some_and(|fps| !(fps.is_finite() && fps > 0.0)) {
+        return Err(Failure::input(format!("--fps {:?}: expected frames a second, above 0", asked.fps)));
+    }
     let mut work = Work::of(asked)?;
     if share.is_none() {
         work = work.with("device", json!(args.device)).with("threads", json!(args.threads));
@@ -84,6 +88,9 @@ fn judge(
     let data = settings::Data {
         min_pixels: asked.min_pixels,
         max_pixels: asked.max_pixels,
+        video: shown(asked),
+        fps: asked.fps,
+        max_frames: asked.max_frames,
         longest_side: asked.longest_side,
         frame_cache: asked.cache.clone(),
         ..settings::Data::default()
@@ -142,6 +149,10 @@ fn judge(
     })
 }
 
+fn shown(asked: &Asked) -> VideoInput {
+    if asked.native_video { VideoInput::Native } else { VideoInput::Pictures }
+}
+
 /// An item as the wire has it: the question is asked as in evaluation.
 fn sample(item: &Item, asked: &Asked) -> Sample {
     let about = data::Sample {
@@ -157,7 +168,7 @@ fn sample(item: &Item, asked: &Asked) -> Sample {
     Sample {
         id: item.name.clone(),
         images: item.files.iter().map(|file| file.display().to_string()).collect(),
-        prompt: evaluation_prompt(&about),
+        prompt: evaluation_prompt(&about, shown(asked)),
         augment_seed: None,
         video: item.video,
         add_vision_id: asked.add_vision_id,

@@ -20,7 +20,8 @@ pub struct Args {
     model: PathBuf,
     /// JSON lines: {"id", "images": [path], "prompt", "completion"}, or with "content" in place of images and prompt:
     /// a list of {"type": "text", "text"}, {"type": "image", "image": path} and {"type": "video", "video": [frame
-    /// paths], "fps": 2.0}. With "add_vision_id": true pictures and videos are numbered ("Picture 1: ").
+    /// paths], "fps": 2.0}, or a video file of which so many frames a second are taken. With "add_vision_id": true pictures
+    /// and videos are numbered ("Picture 1: ").
     #[arg(long)]
     input: PathBuf,
     /// JSON lines: {"id", "prompt_tokens", "completion_ids", "logprobs"}.

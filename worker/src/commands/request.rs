@@ -13,7 +13,7 @@ use safetensors::tensor::{Dtype as Element, TensorView};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use tch::{Device, Kind, Tensor};
-use vision::Patches;
+use vision::{Patches, VideoSettings};
 
 use super::content::{self, Part};
 use crate::failure::Failure;
@@ -102,6 +102,13 @@ impl Request {
                     let cut = vision::video(frames, &processor.videos).map_err(|e| self.wrong(e))?;
                     let seconds = processor.videos.frames.temporal as f64 / fps;
                     (model::Part::Video, Some((cut, Some(seconds))))
+                }
+                Part::Clip { path, fps } => {
+                    let own = &processor.videos;
+                    let settings = VideoSettings { fps: fps.unwrap_or(own.fps), ..own.clone() };
+                    let taken = vision::video_frames(path, &settings, 1).map_err(|e| self.wrong(e))?;
+                    let cut = taken.patches(&settings).map_err(|e| self.wrong(e))?;
+                    (model::Part::Video, Some((cut, Some(taken.seconds_per_group(&settings)))))
                 }
             };
             parts.push(part);
