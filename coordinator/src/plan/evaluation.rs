@@ -52,9 +52,13 @@ impl Planner {
             .map(|s| Sample {
                 id: s.id.clone(),
                 images: images(s),
-                prompt: question.map_or_else(|| evaluation_prompt(s), |q| format!("{q}{FORMAT_REQUEST}")),
+                prompt: question.map_or_else(
+                    || evaluation_prompt(s, settings.data.video),
+                    |question| format!("{question}{FORMAT_REQUEST}"),
+                ),
                 augment_seed: None,
                 video: is_video(s),
+                add_vision_id: settings.evaluation.add_vision_id,
             })
             .collect();
         let tokens = u64::from(responses) * u64::from(max_new_tokens);

@@ -23,6 +23,8 @@ struct Line {
     #[serde(default)]
     images: Vec<PathBuf>,
     prompt: String,
+    #[serde(default)]
+    add_vision_id: bool,
     completion_ids: Vec<u32>,
     advantage: f64,
     #[serde(default)]
@@ -81,7 +83,8 @@ impl Recorded {
             }
             paths.push(path.display().to_string());
         }
-        let sample = Sample { id, images: paths, prompt, augment_seed: None, video: false };
+        let add_vision_id = line.add_vision_id;
+        let sample = Sample { id, images: paths, prompt, add_vision_id, ..Sample::default() };
         let completion = Completion {
             ids,
             advantage,

@@ -1,5 +1,7 @@
 //! The ranges that settings must lie in, and what must fit together.
 
+mod video;
+
 use std::collections::BTreeSet;
 use std::fmt::Display;
 
@@ -175,6 +177,7 @@ fn data_limits(stage: &Stage, at: &Path, limits: &mut Limits) {
         let expected = format!("at least {TOKEN_SIDE}, the side of a visual token");
         limits.demand(side >= TOKEN_SIDE, &at.key("longest_side"), side, &expected);
     }
+    video::check(stage, at, limits);
     let least = TOKEN_SIDE * TOKEN_SIDE;
     for (key, value) in [("min_pixels", data.min_pixels), ("max_pixels", data.max_pixels)] {
         let expected = format!("at least {least}, the area of a visual token");

@@ -214,6 +214,8 @@ fn a_wrong_override_is_quoted_with_the_way_out() {
             "objective.sync_mixture=0",
             "--set objective.sync_mixture=0: objective.sync_mixture 0 must be above 0 and at most 1",
         ),
+        ("data.fps=4", "--set data.fps=4: data.fps 4 must be absent without video: native"),
+        ("data.video=film", "--set data.video=film: data.video: expected pictures or native, got \"film\""),
         ("optimizer.lr=[", "--set optimizer.lr=[: the value is not YAML"),
         ("optimizer.lr=.nan", "--set optimizer.lr=.nan: optimizer.lr: expected a finite number, got .nan"),
         ("=1", "--set =1: unknown key \"\""),
