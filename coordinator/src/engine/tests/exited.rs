@@ -51,7 +51,8 @@ fn a_closed_stream_without_a_process_to_look_at_is_told_as_it_is() {
 #[test]
 fn a_worker_that_gives_its_reason_is_quoted_and_wrong_input_is_told_from_the_rest() {
     for (wrong_input, expected) in [(false, 1), (true, 2)] {
-        let mut rig = at_update();
+        let mut rig = Rig::new(2, vec![stage("explore", 20)]);
+        rig.run_until(|c| matches!(order(c), Some(Order::BeginStage(_))));
         let reason = "model.safetensors: tensor lm_head.weight is missing".to_owned();
         rig.say(1, Report::WorkFailed(proto::v1::WorkFailed { reason, wrong_input }));
         rig.pass(seconds(5));
