@@ -250,6 +250,19 @@ fn a_contract_key_with_the_value_that_this_version_has_is_taken() {
 }
 
 #[test]
+fn a_fault_strikes_at_a_rank_and_step_or_on_a_sample() {
+    let plan =
+        |fault: &str| parse(RECIPE, &[&format!("faults=[{{{fault}, do: kill}}]")]).map(|run| run.faults);
+    assert!(plan("rank: 0, step: 1, phase: commit").is_ok());
+    assert!(plan("sample: a/b, phase: update").is_ok());
+    let said = |fault: &str| plan(fault).expect_err("refused").to_string();
+    assert!(said("rank: 0, step: 0, phase: commit").contains("faults[0].step 0 must be at least 1"));
+    assert!(said("sample: a/b, phase: commit").contains("must be rollout or update"));
+    assert!(said("rank: 0, phase: update").contains("must be rank and step, or sample"));
+    assert!(said("rank: 0, step: 1, sample: a, phase: update").contains("must be rank and step, or sample"));
+}
+
+#[test]
 fn an_importance_cap_needs_one_iteration_a_rollout() {
     let sets = ["objective.importance_cap=2", "objective.iterations=2"];
     let said = complaints(RECIPE, &sets);
