@@ -23,10 +23,18 @@ impl RunFolder {
     /// # Errors
     /// If the file system refuses.
     pub fn make(root: &Path) -> io::Result<Self> {
+        let folder = Self::of_logs(root)?;
+        fs::create_dir_all(folder.checkpoints())?;
+        Ok(folder)
+    }
+
+    /// Makes the folder with no part but that for logs: nothing is trained.
+    ///
+    /// # Errors
+    /// If the file system refuses.
+    pub fn of_logs(root: &Path) -> io::Result<Self> {
         let folder = Self { root: std::path::absolute(root)? };
-        for part in [folder.logs(), folder.checkpoints()] {
-            fs::create_dir_all(part)?;
-        }
+        fs::create_dir_all(folder.logs())?;
         Ok(folder)
     }
 

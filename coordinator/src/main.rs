@@ -4,7 +4,9 @@ use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use coordinator::commands::{certificates, dataset, evaluate, pause, rewards, status, submit, train, update};
+use coordinator::commands::{
+    certificates, dataset, evaluate, infer, pause, rewards, status, submit, train, update,
+};
 use coordinator::tell;
 use tracing_subscriber::EnvFilter;
 
@@ -41,6 +43,8 @@ enum Command {
     Certificates(certificates::Args),
     /// Optimizer steps from recorded rollouts, over a world of workers.
     Update(Box<update::Args>),
+    /// Scores of pictures and videos, by the workers of a host file.
+    Infer(Box<infer::Args>),
 }
 
 fn main() -> ExitCode {
@@ -61,6 +65,7 @@ fn main() -> ExitCode {
         (Some(Command::Pause(args)), _) => pause::run(args),
         (Some(Command::Certificates(args)), _) => certificates::run(args),
         (Some(Command::Update(args)), _) => update::run(*args),
+        (Some(Command::Infer(args)), _) => infer::run(*args),
         (None, Some(args)) => train::run(args),
         (None, None) => Err(coordinator::failure::Failure::input(
             "nothing to do: give --nodes HOSTS.yaml to train, or a subcommand (coordinator --help lists them)",

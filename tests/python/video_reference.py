@@ -2,6 +2,9 @@
 
 usage: video_reference.py pictures VIDEO OUT       writes NAME_0.png to NAME_3.png and prints a JSON line
        video_reference.py make SOURCE FOLDER       writes hard videos that are made of the video SOURCE
+       video_reference.py clip OUT SIZE FRAMES RATE       writes a video of a moving test pattern
+       video_reference.py sample ABOUT FPS         prints the frames that transformers takes of a video of which ABOUT is
+                                                   the JSON line of `worker frames --native`
 """
 import bisect
 import json
@@ -127,9 +130,29 @@ def make(source, folder):
     os.remove(os.path.join(folder, "index_last.mp4"))
 
 
+def clip(out, size, frames, rate):
+    import imageio_ffmpeg
+
+    pattern = ["-f", "lavfi", "-i", f"testsrc2=size={size}:rate={rate}", "-frames:v", frames]
+    codec = ["-c:v", "libx264", "-preset", "veryfast", "-pix_fmt", "yuv420p"]
+    subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-loglevel", "error", *pattern, *codec, out], check=True)
+
+
+def sample(about, fps):
+    from transformers import Qwen2VLVideoProcessor
+    from transformers.video_utils import VideoMetadata
+
+    about = json.loads(about)
+    # As a container says it; a length in floating point would make 19.99 frames of 20.
+    rate = round(about["frames"] / about["seconds"], 6)
+    metadata = VideoMetadata(total_num_frames=about["frames"], fps=rate)
+    print(Qwen2VLVideoProcessor().sample_frames(metadata, fps=float(fps)).tolist())
+
+
 def main():
-    if sys.argv[1] == "make":
-        return make(*sys.argv[2:4])
+    command = {"make": make, "clip": clip, "sample": sample}.get(sys.argv[1])
+    if command:
+        return command(*sys.argv[2:])
     path, out = sys.argv[2:4]
     made, about = pictures(path)
     stem = os.path.splitext(os.path.basename(path))[0]

@@ -121,12 +121,18 @@ pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 /// The workers on this machine that were started for the coordinator at `address`.
 #[must_use]
 pub fn workers_of(address: &str) -> Vec<u32> {
+    processes(&["--coordinator", address])
+}
+
+/// The processes on this machine whose command lines have all of these words.
+#[must_use]
+pub fn processes(all: &[&str]) -> Vec<u32> {
     let processes = fs::read_dir("/proc").expect("a list of processes").filter_map(Result::ok);
     let numbers = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    let ours = |process: &u32| {
+    let meant = |process: &u32| {
         let line = fs::read(format!("/proc/{process}/cmdline")).unwrap_or_default();
         let words: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
-        words.contains(&b"--coordinator".as_slice()) && words.contains(&address.as_bytes())
+        all.iter().all(|word| words.contains(&word.as_bytes()))
     };
-    numbers.filter(ours).collect()
+    numbers.filter(meant).collect()
 }

@@ -16,7 +16,7 @@ fn dependencies(package: &str) -> Vec<String> {
 
 #[test]
 fn nothing_below_the_coordinator_links_libtorch() {
-    for package in ["coordinator", "proto", "settings", "data", "reward", "grpo", "eval", "vision"] {
+    for package in ["coordinator", "proto", "settings", "data", "reward", "grpo", "eval", "judge", "vision"] {
         let found = dependencies(package);
         assert!(found.iter().any(|name| name == package), "cargo tree lists {package} itself");
         assert!(!found.iter().any(|name| name == "torch-sys" || name == "tch"), "{package} links libtorch");

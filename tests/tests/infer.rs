@@ -1,4 +1,4 @@
-//! Scores of folders and lists by `worker infer`, undisturbed and killed; and a run on videos.
+//! Scores of folders and lists by `worker infer` and `coordinator infer`, undisturbed and killed; and a run on videos.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
-use tests::running::wait_for;
+use tests::running::{Running, processes, wait_for};
 use tests::scene::{NO_EVALUATION, Scene, Start};
 use tests::{fail, program, root, succeed, text};
 
@@ -18,12 +18,17 @@ fn checkpoint() -> PathBuf {
     root().join("configs/quickstart/checkpoint")
 }
 
-/// Arguments of an inference of short answers on one thread.
-fn arguments(what: &[&str], output: &Path) -> Vec<String> {
+/// Arguments of an inference of short answers.
+fn asked(what: &[&str], output: &Path) -> Vec<String> {
     let model = checkpoint();
-    let fixed = ["--threads", "1", "--max-new-tokens", "48", "--batch", "4", "--max-pixels", "12544"];
+    let fixed = ["--max-new-tokens", "48", "--batch", "4", "--max-pixels", "12544"];
     let words = [&["infer", "--model", text(&model), "--output", text(output)][..], what, &fixed].concat();
     words.into_iter().map(str::to_owned).collect()
+}
+
+/// The same by one worker on one thread.
+fn arguments(what: &[&str], output: &Path) -> Vec<String> {
+    [asked(what, output), vec!["--threads".into(), "1".into()]].concat()
 }
 
 fn infer(what: &[&str], output: &Path) {
@@ -81,6 +86,123 @@ fn a_killed_inference_goes_on_and_ends_with_the_same_files() {
         let read = |name: &str| fs::read(scene.path(&format!("{name}.txt{ending}"))).unwrap();
         assert_eq!(read("whole"), read("killed"), "scores{ending}");
     }
+}
+
+/// The number of lines of a file that may not be there yet.
+fn lines(path: &Path) -> usize {
+    fs::read_to_string(path).map_or(0, |text| text.lines().count())
+}
+
+/// Drawn answers about a scene's pictures and one that is none, by one worker and by those of its host file.
+struct Judged {
+    scene: Scene,
+    what: [String; 6],
+}
+
+impl Judged {
+    fn alone() -> Self {
+        let scene = Scene::new(Start::Trained, "{ name: explore, kind: prpo, steps: 1 }");
+        let images = scene.path("data/images");
+        fs::write(images.join("broken.png"), b"no picture").unwrap();
+        let what = ["--images", text(&images), "--temperature", "0.7", "--seed", "3"].map(str::to_owned);
+        let judged = Self { scene, what };
+        let reasoning = judged.scene.text("alone.jsonl");
+        infer(&judged.what(&["--reasoning", &reasoning]), &judged.scene.path("alone.txt"));
+        judged
+    }
+
+    fn what<'a>(&'a self, more: &[&'a str]) -> Vec<&'a str> {
+        self.what.iter().map(String::as_str).chain(more.iter().copied()).collect()
+    }
+
+    /// Starts the coordinator, which judges into NAME.txt and NAME.jsonl.
+    fn begin(&self, name: &str, more: &[&str]) -> Running {
+        let (output, reasoning) = (self.output(name), self.scene.text(&format!("{name}.jsonl")));
+        let words = asked(&self.what(&[&["--reasoning", reasoning.as_str()][..], more].concat()), &output);
+        let mut command = Command::new(program("coordinator"));
+        command.args(words).args(["--nodes", &self.scene.text("hosts.yaml")]).current_dir(root());
+        Running::start(command, &self.scene.path(""))
+    }
+
+    fn output(&self, name: &str) -> PathBuf {
+        self.scene.path(&format!("{name}.txt"))
+    }
+
+    /// Waits until so many batches of a share are judged.
+    fn wait_for_batches(&self, name: &str, share: usize, batches: usize) {
+        let progress = self.scene.path(&format!("{name}.txt.progress-{share}"));
+        wait_for("a batch", || (lines(&progress) > batches).then_some(()));
+    }
+
+    /// The workers that judge into NAME.txt.
+    fn workers(&self, name: &str, more: &[&str]) -> Vec<u32> {
+        let output = format!("--output={}", self.output(name).display());
+        processes(&[&[output.as_str()][..], more].concat())
+    }
+
+    /// The files are those of one worker, and nothing else is left.
+    fn is_done(&self, name: &str) {
+        for ending in ["txt", "txt.failures", "jsonl"] {
+            let read = |name: &str| fs::read_to_string(self.scene.path(&format!("{name}.{ending}"))).unwrap();
+            assert_eq!(read(name), read("alone"), "{ending}");
+            assert!(!read(name).is_empty(), "{ending}");
+        }
+        let names = fs::read_dir(self.scene.path("")).unwrap();
+        let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut ours: Vec<String> = names.filter(|file| file.starts_with(&format!("{name}."))).collect();
+        ours.sort();
+        assert_eq!(ours, ["jsonl", "txt", "txt.failures"].map(|ending| format!("{name}.{ending}")));
+    }
+}
+
+#[test]
+fn workers_of_a_host_file_end_with_the_files_of_one_whoever_is_killed() {
+    let judged = Judged::alone();
+    let run = judged.begin("worker", &[]);
+    judged.wait_for_batches("worker", 1, 1);
+    let [process] = judged.workers("worker", &["--share=1/2"])[..] else { panic!("one worker a share") };
+    let killed = Command::new("kill").args(["-s", "KILL", &process.to_string()]).status().unwrap();
+    assert!(killed.success());
+    let ended = run.end().with(0);
+    let said = "rank 1 died (signal 9 (SIGKILL)) and is started again";
+    assert!(ended.stderr.contains(said), "{}", ended.stderr);
+    judged.is_done("worker");
+
+    let run = judged.begin("coordinator", &[]);
+    judged.wait_for_batches("coordinator", 0, 1);
+    run.signal("KILL");
+    assert_eq!(run.end().code, None);
+    wait_for("the end of its workers", || judged.workers("coordinator", &[]).is_empty().then_some(()));
+    assert!(!judged.output("coordinator").exists(), "it was killed before its end");
+    judged.begin("coordinator", &["--question", "Another?"]).end().with(2).says(&["begun with another question"]);
+    // As many batches by other workers: what is done stays done.
+    judged.scene.hosts("local", 3, "127.0.0.1:0");
+    let before = lines(&judged.scene.path("coordinator.txt.progress-0"));
+    let ended = judged.begin("coordinator", &[]);
+    judged.wait_for_batches("coordinator", 2, 1);
+    assert!(lines(&judged.scene.path("coordinator.txt.progress-0")) >= before);
+    ended.end().with(0);
+    judged.is_done("coordinator");
+}
+
+#[test]
+fn what_workers_of_a_host_file_cannot_judge_is_said_in_one_line() {
+    let scene = Scene::new(Start::Fresh, "{ name: explore, kind: prpo, steps: 1 }");
+    let (nodes, output, images) = (scene.text("hosts.yaml"), scene.path("out.txt"), scene.text("data/images"));
+    let refused = |more: &[&str]| {
+        let words = asked(more, &output);
+        let words: Vec<&str> = words.iter().map(String::as_str).chain(["--nodes", &nodes]).collect();
+        let said = fail("coordinator", &words, 2);
+        assert_eq!(said.trim_end().lines().count(), 1, "{said}");
+        said
+    };
+    let empty = scene.text("empty");
+    fs::create_dir(&empty).unwrap();
+    assert!(refused(&["--images", &empty]).contains("there are no pictures in it"));
+    let said = refused(&["--images", &images, "--temperature=-1"]);
+    assert!(said.contains("rank ") && said.contains("temperature"), "{said}");
+    scene.hosts("external", 2, "127.0.0.1:0");
+    assert!(refused(&["--images", &images]).contains("launcher: external starts no workers"));
 }
 
 #[test]

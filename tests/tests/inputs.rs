@@ -44,11 +44,12 @@ impl World {
         }
     }
 
-    /// Requests of these contents.
-    fn write(&self, contents: &[Value]) {
+    /// Requests of these contents, their pictures and videos numbered or not.
+    fn write(&self, contents: &[Value], add_vision_id: bool) {
         let line = |(number, content): (usize, &Value)| {
-            json!({"id": format!("r{number}"), "content": content, "completion": "the image is <answer> 3.25"})
-                .to_string()
+            json!({"id": format!("r{number}"), "content": content, "completion": "the image is <answer> 3.25",
+                "add_vision_id": add_vision_id})
+            .to_string()
         };
         let lines: Vec<String> = contents.iter().enumerate().map(line).collect();
         std::fs::write(self.path("requests.jsonl"), lines.join("\n")).unwrap();
@@ -69,7 +70,12 @@ impl World {
 
     /// Log-probabilities and greedy tokens of ours are transformers'.
     fn agree(&self, contents: &[Value]) {
-        self.write(contents);
+        self.agree_with(contents, false);
+    }
+
+    /// The same, pictures and videos numbered or not.
+    fn agree_with(&self, contents: &[Value], add_vision_id: bool) {
+        self.write(contents, add_vision_id);
         let [model, requests, output] =
             ["model", "requests.jsonl", "theirs.jsonl"].map(|name| text(&self.path(name)).to_owned());
         script("reference.py", &[&model, &requests, &output, "--greedy", "6"]);
@@ -145,6 +151,55 @@ fn videos_agree_with_transformers() {
             world.image(1)
         ]),
     ]);
+}
+
+#[test]
+fn a_video_file_agrees_with_transformers_on_the_frames_that_are_taken_of_it() {
+    let world = World::new("18", &[]);
+    let [clip, frames] = ["clip.mp4", "frames"].map(|name| text(&world.path(name)).to_owned());
+    // Four seconds of frames whose size the model leaves as it is: eight are taken, in four groups whose times stay
+    // within the rows, where transformers counts right.
+    script("video_reference.py", &["clip", &clip, "280x364", "40", "10"]);
+    let said = succeed("worker", &["frames", "--native", "--video", &clip, "--output", &frames]);
+    let about: Value = serde_json::from_str(&said).unwrap();
+    let taken = script("video_reference.py", &["sample", &said, "2"]);
+    assert_eq!(about["taken"], serde_json::from_str::<Value>(&taken).unwrap());
+    assert_eq!((&about["fps"], &about["frames"], &about["width"]), (&json!(2.0), &json!(40), &json!(280)));
+    let files: Vec<String> = (0..8).map(|number| format!("{frames}/clip_{number}.png")).collect();
+    let of = |video: Value| json!([words("a"), {"type": "video", "video": video, "fps": 2.0}, words("Rate it.")]);
+    let completion = |content: Value| {
+        let line = json!({"id": "r0", "content": content, "completion": "the video is <answer> 3.25"});
+        std::fs::write(world.path("requests.jsonl"), line.to_string()).unwrap();
+    };
+    completion(of(json!(files)));
+    let [model, requests, output] =
+        ["model", "requests.jsonl", "theirs.jsonl"].map(|name| text(&world.path(name)).to_owned());
+    script("reference.py", &[&model, &requests, &output]);
+    let theirs: Vec<Scored> = lines(&world.path("theirs.jsonl"));
+    completion(of(json!(clip)));
+    let ours: Vec<Scored> = world.worker("logprobs", "ours.jsonl", &[]);
+    assert_eq!((ours[0].prompt_tokens, &ours[0].completion_ids), (theirs[0].prompt_tokens, &theirs[0].completion_ids));
+    let pairs = ours[0].logprobs.iter().zip(&theirs[0].logprobs);
+    let largest = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+    assert!(largest < 5e-6, "log-probabilities differ by up to {largest}");
+}
+
+#[test]
+fn numbered_pictures_and_videos_agree_with_transformers() {
+    let world = World::new("17", &[]);
+    let contents = [
+        json!([world.image(0), words("Rate it.")]),
+        json!([words("a"), world.image(1), world.image(2), words("b"), world.video(&[5, 6], None), words("c")]),
+        json!([words("Nothing to number.")]),
+    ];
+    world.agree_with(&contents, true);
+    let tokens = |name: &str| -> Vec<usize> {
+        lines::<Scored>(&world.path(name)).iter().map(|scored| scored.prompt_tokens).collect()
+    };
+    let numbered = tokens("ours.jsonl");
+    world.agree(&contents);
+    let plain = tokens("ours.jsonl");
+    assert!(numbered[0] > plain[0] && numbered[1] > plain[1] && numbered[2] == plain[2], "{numbered:?} {plain:?}");
 }
 
 #[test]

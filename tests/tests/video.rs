@@ -80,6 +80,20 @@ fn published_videos_become_the_pictures_that_pyav_makes_of_them() {
 }
 
 #[test]
+fn frames_of_published_videos_are_those_that_transformers_samples() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, fps) in [("bikes.mp4", "2"), ("bigbuckbunny.mp4", "2"), ("carphone_pristine.mp4", "1.5")] {
+        let (video, output) = (published(name), folder.path().join(name));
+        let line = ["frames", "--native", "--fps", fps, "--video", text(&video), "--output", text(&output)];
+        let said = succeed("worker", &line);
+        let about: Value = serde_json::from_str(&said).unwrap();
+        let sampled: Value = serde_json::from_str(&script("video_reference.py", &["sample", &said, fps])).unwrap();
+        assert_eq!(about["taken"], sampled, "{name}");
+        assert_eq!(fs::read_dir(&output).unwrap().count(), sampled.as_array().unwrap().len(), "{name}");
+    }
+}
+
+#[test]
 fn hard_videos_become_the_pictures_that_pyav_makes_of_them_and_broken_ones_are_told() {
     let folder = tempfile::tempdir().unwrap();
     script("video_reference.py", &["make", text(&published("bikes.mp4")), text(folder.path())]);

@@ -39,6 +39,16 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
+impl From<judge::Error> for Failure {
+    fn from(error: judge::Error) -> Self {
+        match error {
+            judge::Error::Input(_) => Self::input(error),
+            judge::Error::Busy(_) => Self::retry(error),
+            judge::Error::File(_) => Self::other(error),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::Failure;

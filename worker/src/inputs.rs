@@ -8,7 +8,7 @@ use proto::v1::train_item::Target;
 use proto::v1::{AnswerTarget, DistortionTarget, Piece, PolicyTarget, Sample, TrainItem};
 use tch::{Device, Kind, Tensor};
 use train::{Completion, Item};
-use vision::{Augment, PatchSettings, Patches, Rgb};
+use vision::{Augment, PatchSettings, Patches, Rgb, VideoSettings};
 
 use crate::ahead::{self, ahead};
 use crate::frames::{Frames, Shown, shown};
@@ -23,6 +23,8 @@ pub struct Inputs {
     processor: Processor,
     patches: PatchSettings,
     augment: Augment,
+    /// How videos are shown themselves, where they are.
+    videos: Option<VideoSettings>,
     frames: Frames,
     pictures: Pictures,
 }
@@ -76,6 +78,7 @@ impl Inputs {
         let mut inputs = Self {
             patches: processor.patches.clone(),
             augment: Augment::default(),
+            videos: None,
             frames: Frames::default(),
             processor,
             pictures: Pictures::with_room(PICTURE_ROOM),
@@ -88,13 +91,20 @@ impl Inputs {
     pub fn begin_stage(&mut self, data: &settings::Data) {
         self.frames = Frames::of(data);
         self.pictures.forget();
-        let own = &self.processor.patches;
-        let bound = |given: Option<u32>, own: usize| given.map_or(own, |pixels| pixels as usize);
-        self.patches = PatchSettings {
+        let bound = |given: Option<u32>, own: usize| given.map_or(own, |bound| bound as usize);
+        let bounded = |own: &PatchSettings| PatchSettings {
             min_pixels: bound(data.min_pixels, own.min_pixels),
             max_pixels: bound(data.max_pixels, own.max_pixels),
             ..own.clone()
         };
+        self.patches = bounded(&self.processor.patches);
+        let own = &self.processor.videos;
+        self.videos = (data.video == settings::VideoInput::Native).then(|| VideoSettings {
+            frames: bounded(&own.frames),
+            fps: data.fps.unwrap_or(own.fps),
+            max_frames: bound(data.max_frames, own.max_frames),
+            ..own.clone()
+        });
         let crop = data.crop.map(|side| side as usize);
         self.augment = Augment { crop, flip: data.flip, permute: data.permute_channels };
     }
@@ -110,14 +120,25 @@ impl Inputs {
     /// # Errors
     /// If a picture cannot be read, or the prompt does not fit the model; the message names file or sample.
     pub fn prompt(&self, sample: &Sample) -> Result<Ready, String> {
-        let pictures = self.pictures(sample)?;
-        let parts = match sample.video {
-            true => turn::of_video(pictures.len(), &sample.prompt),
-            false => turn::of_pictures(pictures.len(), &sample.prompt),
+        let (parts, media, pictures) = match self.videos.as_ref().filter(|_| sample.video) {
+            Some(settings) => {
+                let (cut, seconds) = self.footage(sample, settings)?;
+                let medium = Medium { grid: cut.grid, seconds_per_group: Some(seconds) };
+                (turn::of_footage(&sample.prompt), vec![medium], vec![cut])
+            }
+            None => {
+                let pictures = self.pictures(sample)?;
+                let parts = match sample.video {
+                    true => turn::of_video(pictures.len(), &sample.prompt),
+                    false => turn::of_pictures(pictures.len(), &sample.prompt),
+                };
+                (parts, pictures.iter().map(|p| p.grid.into()).collect(), pictures)
+            }
         };
-        let media: Vec<Medium> = pictures.iter().map(|p| p.grid.into()).collect();
-        let prompt =
-            self.processor.prompt_of(&parts, &media).map_err(|e| format!("sample {}: {e}", sample.id))?;
+        let prompt = self
+            .processor
+            .prompt_of(&parts, &media, sample.add_vision_id)
+            .map_err(|e| format!("sample {}: {e}", sample.id))?;
         Ok(Ready { prompt, pictures })
     }
 
@@ -186,6 +207,21 @@ impl Inputs {
             vision::patches(picture, &self.patches).map_err(|e| format!("{}: {e}", path.display()))
         };
         read.iter().enumerate().map(cut).collect()
+    }
+
+    /// A sample's video itself, and the seconds between its groups of frames.
+    fn footage(&self, sample: &Sample, settings: &VideoSettings) -> Result<(Patches, f64), String> {
+        let files: Vec<PathBuf> = sample.images.iter().map(PathBuf::from).collect();
+        let Shown::Video(video) = shown(&files) else {
+            return Err(format!(
+                "{}: is no video, but pictures of one; expected the video itself, which the model is to be shown \
+                 (data.video: native)",
+                sample.images.join(", ")
+            ));
+        };
+        let taken = self.pictures.read_frames(&video, settings).map_err(|e| e.to_string())?;
+        let cut = taken.patches(settings).map_err(|e| format!("{}: {e}", video.display()))?;
+        Ok((cut, taken.seconds_per_group(settings)))
     }
 
     /// Tokens of an answer with its end token; each takes the weight of the piece that its first byte lies in.

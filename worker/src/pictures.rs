@@ -1,27 +1,44 @@
-//! Decoded pictures, and pictures of videos, kept while there is room: a rollout's are needed again by its update.
+//! Decoded pictures, and what is made of videos, kept while there is room: a rollout's are needed again by its update.
 
 use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use vision::{PICTURES, Rgb};
+use vision::{Rgb, VideoFrames, VideoSettings};
 
 use crate::frames::Frames;
 
-/// A file, and the number of a picture that was made of it.
-type Key = (PathBuf, usize);
-
-/// The last pictures read, up to a number of bytes; several threads may read.
+/// What was made of the last files read, up to a number of bytes; several threads may read.
 pub struct Pictures {
     room: usize,
     kept: Mutex<Kept>,
 }
 
+/// What was made of a file.
+#[derive(Clone)]
+enum Made {
+    Picture(Arc<Rgb>),
+    /// A video's mosaic and single frames.
+    Shown(Vec<Arc<Rgb>>),
+    /// A video's own frames.
+    Frames(Arc<VideoFrames>),
+}
+
+impl Made {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Picture(picture) => picture.data().len(),
+            Self::Shown(pictures) => pictures.iter().map(|picture| picture.data().len()).sum(),
+            Self::Frames(taken) => taken.frames.iter().map(|frame| frame.data().len()).sum(),
+        }
+    }
+}
+
 #[derive(Default)]
 struct Kept {
     used: usize,
-    by_key: HashMap<Key, Arc<Rgb>>,
-    order: VecDeque<Key>,
+    by_path: HashMap<PathBuf, Made>,
+    order: VecDeque<PathBuf>,
 }
 
 impl Pictures {
@@ -36,12 +53,11 @@ impl Pictures {
     /// # Errors
     /// If it cannot be read or decoded; the message names the file.
     pub fn read(&self, path: &Path) -> Result<Arc<Rgb>, vision::Error> {
-        let key = (path.to_path_buf(), 0);
-        if let Some(known) = self.kept().by_key.get(&key) {
-            return Ok(Arc::clone(known));
+        if let Some(Made::Picture(known)) = self.known(path) {
+            return Ok(known);
         }
         let picture = Arc::new(vision::decode(path)?);
-        self.keep(key, &picture);
+        self.keep(path, Made::Picture(Arc::clone(&picture)));
         Ok(picture)
     }
 
@@ -50,19 +66,29 @@ impl Pictures {
     /// # Errors
     /// If it cannot be read or decoded; the message names the file.
     pub fn read_video(&self, path: &Path, frames: &Frames) -> Result<Vec<Arc<Rgb>>, vision::Error> {
-        let key = |number| (path.to_path_buf(), number);
-        let known: Option<Vec<_>> = {
-            let kept = self.kept();
-            (0..PICTURES).map(|number| kept.by_key.get(&key(number)).map(Arc::clone)).collect()
-        };
-        if let Some(known) = known {
+        if let Some(Made::Shown(known)) = self.known(path) {
             return Ok(known);
         }
         let made: Vec<_> = frames.read(path)?.pictures.into_iter().map(Arc::new).collect();
-        for (number, picture) in made.iter().enumerate() {
-            self.keep(key(number), picture);
-        }
+        self.keep(path, Made::Shown(made.clone()));
         Ok(made)
+    }
+
+    /// The video's own frames at `path`; what is wrong with it though they could be taken is logged. Each video is
+    /// decoded by one thread: several are prepared at a time.
+    ///
+    /// # Errors
+    /// If it cannot be read or decoded; the message names the file.
+    pub fn read_frames(&self, path: &Path, settings: &VideoSettings) -> Result<Arc<VideoFrames>, vision::Error> {
+        if let Some(Made::Frames(known)) = self.known(path) {
+            return Ok(known);
+        }
+        let taken = Arc::new(vision::video_frames(path, settings, 1)?);
+        for note in &taken.about.notes {
+            tracing::warn!("{}: {note}", path.display());
+        }
+        self.keep(path, Made::Frames(Arc::clone(&taken)));
+        Ok(taken)
     }
 
     /// Lets go of all: what is made of a file has changed.
@@ -74,22 +100,26 @@ impl Pictures {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn keep(&self, key: Key, picture: &Arc<Rgb>) {
-        let bytes = picture.data().len();
+    fn known(&self, path: &Path) -> Option<Made> {
+        self.kept().by_path.get(path).cloned()
+    }
+
+    fn keep(&self, path: &Path, made: Made) {
+        let bytes = made.bytes();
         let mut kept = self.kept();
         // Another thread may have read the same file meanwhile.
-        if bytes > self.room || kept.by_key.contains_key(&key) {
+        if bytes > self.room || kept.by_path.contains_key(path) {
             return;
         }
         while kept.used + bytes > self.room {
             let Some(oldest) = kept.order.pop_front() else { break };
-            if let Some(gone) = kept.by_key.remove(&oldest) {
-                kept.used -= gone.data().len();
+            if let Some(gone) = kept.by_path.remove(&oldest) {
+                kept.used -= gone.bytes();
             }
         }
         kept.used += bytes;
-        kept.by_key.insert(key.clone(), Arc::clone(picture));
-        kept.order.push_back(key);
+        kept.by_path.insert(path.to_owned(), made);
+        kept.order.push_back(path.to_owned());
     }
 }
 
@@ -98,36 +128,35 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
 
-    fn key(name: &str) -> Key {
-        (name.into(), 0)
+    fn picture() -> Made {
+        Made::Picture(Arc::new(Rgb::new(2, 2, vec![0; 12]).unwrap()))
     }
 
     #[test]
     fn the_oldest_pictures_leave_when_the_room_is_full() {
-        let picture = Arc::new(Rgb::new(2, 2, vec![0; 12]).unwrap());
         let pictures = Pictures::with_room(30);
         for name in ["a", "b", "c"] {
-            pictures.keep(key(name), &picture);
+            pictures.keep(Path::new(name), picture());
         }
         let kept = pictures.kept();
         assert_eq!(kept.used, 24);
-        assert!(!kept.by_key.contains_key(&key("a")));
-        assert!(kept.by_key.contains_key(&key("c")));
+        assert!(!kept.by_path.contains_key(Path::new("a")));
+        assert!(kept.by_path.contains_key(Path::new("c")));
     }
 
     #[test]
     fn a_picture_larger_than_the_room_is_not_kept() {
         let pictures = Pictures::with_room(10);
-        pictures.keep(key("a"), &Arc::new(Rgb::new(2, 2, vec![0; 12]).unwrap()));
+        pictures.keep(Path::new("a"), picture());
         let kept = pictures.kept();
-        assert_eq!((kept.used, kept.by_key.len()), (0, 0));
+        assert_eq!((kept.used, kept.by_path.len()), (0, 0));
     }
 
     #[test]
     fn a_picture_that_two_threads_read_takes_its_room_once() {
         let pictures = Pictures::with_room(30);
         for _ in 0..2 {
-            pictures.keep(key("a"), &Arc::new(Rgb::new(2, 2, vec![0; 12]).unwrap()));
+            pictures.keep(Path::new("a"), picture());
         }
         let kept = pictures.kept();
         assert_eq!((kept.used, kept.order.len()), (12, 1));

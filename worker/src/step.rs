@@ -5,7 +5,7 @@
 use proto::v1::{
     Applied, Commit, Discard, Evaluate, Evaluated, Held, Prepared, Rollout, RolloutsReady, StepReady, Update,
 };
-use settings::StageKind;
+use settings::{Phase, StageKind};
 
 use crate::applied::AppliedStep;
 use crate::bench::{Bench, Stopped, part};
@@ -26,6 +26,8 @@ pub fn rollout(bench: &mut Bench, order: Rollout) -> Result<RolloutsReady, Stopp
         bench.forget_prepared();
     }
     bench.gather()?;
+    bench.progress.enter("reading");
+    bench.faults.strike_on(order.samples.iter().map(|sample| sample.id.as_str()), Phase::Rollout);
     let samples = draw(bench, order.samples, &sampling, order.step, DRAWN_AS);
     bench.release();
     let samples = samples?;
@@ -39,8 +41,10 @@ pub fn rollout(bench: &mut Bench, order: Rollout) -> Result<RolloutsReady, Stopp
 pub fn update(bench: &mut Bench, order: Update) -> Result<StepReady, Stopped> {
     bench.forget_prepared();
     let counts = bench.counts(order.counts)?;
-    let samples = order.items.iter().filter_map(|item| Some(item.sample.as_ref()?.id.clone())).collect();
+    let samples: Vec<String> =
+        order.items.iter().filter_map(|item| Some(item.sample.as_ref()?.id.clone())).collect();
     let items = bench.items(order.items)?;
+    bench.faults.strike_on(samples.iter().map(String::as_str), Phase::Update);
     let prepared = bench.prepare(order.step, &items, counts, order.lr)?;
     bench.share = samples;
     let ready = Prepared { step: order.step, attempt: order.attempt };

@@ -23,6 +23,12 @@ pub fn of_video(pictures: usize, text: &str) -> Vec<Part> {
     parts
 }
 
+/// A video itself first, then the text.
+#[must_use]
+pub fn of_footage(text: &str) -> Vec<Part> {
+    vec![Part::Video, words(text)]
+}
+
 fn words(text: &str) -> Part {
     Part::Text { text: text.to_owned() }
 }

@@ -3,6 +3,7 @@
 pub mod certificates;
 pub mod dataset;
 pub mod evaluate;
+pub mod infer;
 pub mod pause;
 mod rescore;
 pub mod rewards;

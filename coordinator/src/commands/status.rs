@@ -39,6 +39,13 @@ fn spoken(status: &Value) -> String {
             status["step"], status["steps"], status["stage"], status["epoch"], status["term"]
         ),
     ];
+    for found in status["quarantined"].as_array().into_iter().flatten() {
+        lines.push(format!(
+            "in quarantine: {} (workers died on it in step {})",
+            text(&found["sample"]),
+            found["step"]
+        ));
+    }
     for member in status["members"].as_array().into_iter().flatten() {
         let why = member["reason"].as_str().and_then(|why| why.lines().next());
         lines.push(format!(

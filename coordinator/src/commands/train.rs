@@ -104,6 +104,19 @@ fn weights(journal: &Path) -> Vec<(String, String)> {
     read().unwrap_or_default()
 }
 
+/// Samples in quarantine, as the journal has them; none where it cannot be read.
+fn quarantined(journal: &Path) -> Vec<report::Quarantined> {
+    let read = || -> rusqlite::Result<Vec<report::Quarantined>> {
+        let connection = Connection::open_with_flags(journal, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        let mut select = connection.prepare("SELECT sample, step, reason FROM quarantine ORDER BY id")?;
+        let row = |row: &rusqlite::Row<'_>| {
+            Ok(report::Quarantined { sample: row.get(0)?, step: row.get(1)?, reason: row.get(2)? })
+        };
+        select.query_map([], row)?.collect()
+    };
+    read().unwrap_or_default()
+}
+
 fn settings_of(args: &Args) -> Result<(Run, Hosts), Failure> {
     let hosts = settings::load_hosts(&args.nodes).map_err(Failure::input)?;
     let mut overrides = args.set.clone();
@@ -163,7 +176,8 @@ fn outcome_text(outcome: &Outcome) -> String {
 fn finish(ended: &Ended, facts: &Facts) -> Result<(), Failure> {
     let mut digests = facts.digests.clone();
     digests.extend(weights(&ended.folder.file(journal::FILE)));
-    let facts = Facts { checkpoint: ended.checkpoint.clone(), digests, ..facts.clone() };
+    let quarantined = quarantined(&ended.folder.file(journal::FILE));
+    let facts = Facts { checkpoint: ended.checkpoint.clone(), digests, quarantined, ..facts.clone() };
     let written = report::write(ended.folder.root(), &facts);
     let on_disk = format!("everything up to step {} is in {}", ended.step, ended.folder.root().display());
     match &ended.outcome {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use proto::v1::SampleRollout;
 use proto::v1::coordinator_message::Body as Order;
 
-use super::{CheckpointName, CheckpointRecord, EvaluationSet, Moment, Rank, Record, Verdict};
+use super::{CheckpointName, CheckpointRecord, Choice, EvaluationSet, Moment, Rank, Record, Verdict};
 
 /// What the engine wants done, in the order given; after one that fails, none of the same list.
 #[derive(Clone, Debug, PartialEq)]
@@ -63,8 +63,10 @@ pub enum Command {
         step: u64,
         /// Which try at it; 1 is the first.
         attempt: u32,
-        /// The ranks to share it out to.
+        /// The ranks to share it out to, in this order.
         world: Vec<Rank>,
+        /// Which of its samples.
+        choice: Choice,
     },
     /// Score a step's rollouts, put them on disk; answered by [`super::Event::Scored`].
     Score {

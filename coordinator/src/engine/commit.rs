@@ -16,7 +16,8 @@ impl Engine {
     pub(super) fn commit(&mut self, out: &mut Vec<Command>) {
         let State::Stepping(stepping) = &mut self.state else { return };
         let StepPhase::Update { ready, facts } = &mut stepping.phase else { return };
-        let skip = !ready.values().all(is_finite);
+        // Of a step whose samples are all in quarantine there is nothing to apply.
+        let skip = facts.samples.is_empty() || !ready.values().all(is_finite);
         let metrics = summed(ready, &facts.metrics);
         let StepFacts { lr, cursor, samples, .. } = std::mem::replace(facts, StepFacts::empty());
         let record = StepRecord {

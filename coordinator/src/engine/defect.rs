@@ -13,6 +13,8 @@ pub enum Defect {
     RestoreUnsaid,
     /// ST-2: a committed step is done once more.
     CommittedRepeated,
+    /// ST-2: half of a step that was tried for its own sake is committed as the step.
+    ProbeCommitted,
     /// RC-1: nobody looks what the members of a new epoch hold.
     UnequalGoOn,
     /// RC-2: any member that holds something is a source.

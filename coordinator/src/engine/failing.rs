@@ -1,10 +1,18 @@
 //! A worker is lost. The first sign is seldom the best one: a killed peer is first seen as a broken collective
 //! on another rank. So signs are gathered for a moment, and the one closest to the cause is told.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::state::{State, StepPhase};
 use super::{Command, Engine, Exit, Rank};
+
+/// SIGHUP, SIGINT, SIGTERM.
+const TOLD_TO_END: [i32; 3] = [1, 2, 15];
+/// A worker that left, one whose coordinator is gone, and ssh without its connection.
+const WELL_OR_CUT_OFF: [i32; 3] = [0, 75, 255];
+/// What a worker says that it does while it waits for nobody.
+const ALONE: [&str; 2] = ["reading", "rolling out"];
 
 /// Something that says that a rank is lost, or suffers from another's loss.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,8 +23,8 @@ pub(crate) enum Sign {
     WorkFailed { reason: String, wrong_input: bool },
     /// No heartbeat for this long.
     Silent(Duration),
-    /// It lives, but its work did not advance for this long.
-    Stuck(Duration),
+    /// It lives, but its work did not advance for this long; whether it waits for nobody.
+    Stuck { idle: Duration, alone: bool },
     /// It did not connect to the others of its epoch within this long.
     Unconnected(Duration),
     /// Its stream ended.
@@ -34,17 +42,28 @@ impl Sign {
             Self::Exited { exit: Exit::Signal(_), .. } => 0,
             Self::WorkFailed { .. } => 1,
             Self::Exited { .. } => 2,
-            Self::Silent(_) | Self::Stuck(_) | Self::Unconnected(_) => 3,
+            Self::Silent(_) | Self::Stuck { .. } | Self::Unconnected(_) => 3,
             Self::Disconnected(_) => 4,
             Self::LeftUnasked => 5,
             Self::CollectiveFailed(_) => 6,
         }
     }
 
+    /// Whether what it did may be the cause, and not a network or somebody who told it to end.
+    fn is_its_own(&self) -> bool {
+        match self {
+            Self::Exited { exit: Exit::Signal(signal), .. } => !TOLD_TO_END.contains(signal),
+            Self::Exited { exit: Exit::Code(code), .. } => !WELL_OR_CUT_OFF.contains(code),
+            Self::WorkFailed { wrong_input, .. } => !wrong_input,
+            Self::Stuck { alone, .. } => *alone,
+            _ => false,
+        }
+    }
+
     /// How long a better sign may take to come in after this one; a launcher that sees its workers' exits tells them.
     fn patience(&self, sees_exits: bool) -> Duration {
         Duration::from_millis(match self {
-            Self::Silent(_) | Self::Stuck(_) | Self::Unconnected(_) => 0,
+            Self::Silent(_) | Self::Stuck { .. } | Self::Unconnected(_) => 0,
             Self::Exited { exit: Exit::Signal(_), .. } => 50,
             Self::Exited { .. } => 300,
             Self::WorkFailed { .. } => 1_000,
@@ -65,9 +84,18 @@ pub(crate) struct Evidence {
     signs: Vec<(Rank, Sign)>,
     /// The try at a step that was under way, uncommitted.
     pub(crate) step: Option<(u64, u32)>,
+    /// Who still owed a share of it, with its samples.
+    owed: BTreeMap<Rank, Vec<String>>,
 }
 
 impl Evidence {
+    /// The samples that ranks were lost over, as far as they may be the cause.
+    pub(crate) fn struck(&self) -> Vec<String> {
+        let own = self.signs.iter().filter(|(_, sign)| sign.is_its_own()).map(|(rank, _)| *rank);
+        let shares = own.collect::<BTreeSet<Rank>>().into_iter().filter_map(|rank| self.owed.get(&rank));
+        shares.flatten().cloned().collect()
+    }
+
     /// The first sign, as a phrase.
     pub(crate) fn first(&self) -> String {
         self.signs.first().map_or_else(String::new, |(rank, sign)| format!("rank {rank} {}", phrase(sign)))
@@ -97,13 +125,13 @@ impl Engine {
     }
 
     fn evidence(&self, deadline: Duration, rank: Rank, sign: Sign) -> Evidence {
-        let step = match &self.state {
+        let (step, owed) = match &self.state {
             State::Stepping(stepping) if !matches!(stepping.phase, StepPhase::Commit { .. }) => {
-                Some((stepping.step, stepping.attempt))
+                (Some((stepping.step, stepping.attempt)), stepping.owed())
             }
-            _ => None,
+            _ => (None, BTreeMap::new()),
         };
-        Evidence { during: self.during(), deadline, signs: vec![(rank, sign)], step }
+        Evidence { during: self.during(), deadline, signs: vec![(rank, sign)], step, owed }
     }
 
     /// A member is no more; if it lives all the same, the end of its stream tells it.
@@ -152,12 +180,15 @@ impl Engine {
         if matches!(self.state, State::Failing(_)) {
             return;
         }
-        let stuck = self.owing().into_iter().find_map(|rank| {
-            let idle = now.saturating_sub(self.members.live(rank)?.advanced);
-            (idle > self.spec.progress).then_some((rank, idle))
+        let stuck = self.owing().into_iter().filter_map(|rank| {
+            let member = self.members.live(rank)?;
+            let idle = now.saturating_sub(member.advanced);
+            let alone = ALONE.contains(&member.phase.as_str());
+            (idle > self.spec.progress).then_some((rank, idle, alone))
         });
-        if let Some((rank, idle)) = stuck {
-            self.suspect(now, rank, Sign::Stuck(idle), out);
+        // Who waits for others does so because of one who does not.
+        if let Some((rank, idle, alone)) = stuck.min_by_key(|(rank, _, alone)| (!alone, *rank)) {
+            self.suspect(now, rank, Sign::Stuck { idle, alone }, out);
         }
     }
 
@@ -182,7 +213,9 @@ impl Engine {
                 let reason = format!("rank {rank} on {host} was refused: {refused}");
                 return self.fail(now, reason, 2, out);
             }
-            (Sign::WorkFailed { reason, wrong_input: named }, _) => {
+            (Sign::WorkFailed { reason, wrong_input: named }, _)
+                if wrong_input || *named || !evidence.owed.contains_key(rank) =>
+            {
                 let reason = format!("rank {rank} on {host} cannot go on ({during}): {reason}");
                 return self.fail(now, reason, if wrong_input || *named { 2 } else { 1 }, out);
             }
@@ -195,6 +228,12 @@ impl Engine {
         }
         let idle = State::Waiting { deadline: now, lost: None };
         if let State::Failing(evidence) = std::mem::replace(&mut self.state, idle) {
+            // Of work that failed another process is to have a try.
+            for (rank, sign) in &evidence.signs {
+                if matches!(sign, Sign::WorkFailed { .. }) {
+                    self.lose(now, *rank, phrase(sign), out);
+                }
+            }
             self.recover(now, &evidence, reason, out);
         }
     }
@@ -205,7 +244,9 @@ fn phrase(sign: &Sign) -> String {
         Sign::Exited { exit, .. } => format!("ended with {exit}"),
         Sign::WorkFailed { reason, .. } => format!("cannot go on: {reason}"),
         Sign::Silent(time) => format!("was silent for {} s (recovery.lease)", time.as_secs()),
-        Sign::Stuck(time) => format!("made no progress for {} s (recovery.progress)", time.as_secs()),
+        Sign::Stuck { idle: time, .. } => {
+            format!("made no progress for {} s (recovery.progress)", time.as_secs())
+        }
         Sign::Unconnected(time) => format!(
             "did not connect to the other workers within {} s (recovery.forming): is the address that the host file \
              gives it reachable from the other hosts?",

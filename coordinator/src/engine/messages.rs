@@ -53,7 +53,7 @@ impl Engine {
             Report::Restored(restored) => self.on_restored(now, rank, restored, out),
             Report::StageReady(ready) => self.on_stage_ready(now, rank, ready, out),
             Report::RolloutsReady(ready) => self.on_rollouts_ready(now, rank, ready, out),
-            Report::StepReady(ready) => self.on_step_ready(rank, ready, out),
+            Report::StepReady(ready) => self.on_step_ready(now, rank, ready, out),
             Report::Applied(applied) => self.on_applied(now, rank, applied, out),
             Report::Evaluated(evaluated) => self.on_evaluated(now, rank, evaluated, out),
             Report::CheckpointWritten(written) => self.on_checkpoint_written(rank, written, out),

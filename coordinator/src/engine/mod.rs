@@ -17,7 +17,8 @@
 //! - **EP-2** a commit names only members of its epoch, and all of them had their part prepared.
 //! - **CO-1** a commit is on disk before it leaves, and is applied by those alone who prepared it.
 //! - **ST-1** `committed_step` grows by one a commit, and falls only by a Restored that says so.
-//! - **ST-2** in the surviving commits a step's samples count once.
+//! - **ST-2** in the surviving commits a step's samples count once: all of them but those in quarantine.
+//! - **QU-1** a sample is quarantined only if workers die of it.
 //! - **RC-1** nobody is given work who does not hold the newest committed step.
 //! - **RC-2** a member that restores others holds the newest committed step.
 //! - **TM-1** of two coordinators only that of the higher term commits.
@@ -37,6 +38,7 @@ mod forming;
 mod going;
 mod members;
 mod messages;
+mod quarantine;
 mod record;
 mod recovering;
 mod restoring;
@@ -62,15 +64,16 @@ pub use defect::Defect;
 pub use event::{Event, Exit, Sender};
 pub use members::{Member, MemberState};
 pub use record::{
-    CheckpointRecord, DiscardRecord, EpochRecord, EvaluationRecord, Record, RestoredRecord, Source,
-    StageRecord, StepRecord,
+    CheckpointRecord, DiscardRecord, EpochRecord, EvaluationRecord, QuarantineRecord, Record, RestoredRecord,
+    Source, StageRecord, StepRecord, SuspectRecord,
 };
 pub use spec::{CarriedState, Spec};
 pub use verdict::Verdict;
-pub use work::{Plan, RolloutWork, UpdateWork};
+pub use work::{Choice, Plan, RolloutWork, UpdateWork};
 
 use members::Members;
 use proto::v1::coordinator_message::Body as Order;
+use quarantine::Quarantine;
 use resume::{At, Committed};
 use state::{Checkpointing, Evaluating, Restoring, State, StepPhase};
 
@@ -105,8 +108,9 @@ pub struct Engine {
     best: Option<(usize, u64, f64)>,
     /// The step that is being tried, and how often.
     attempts: (u64, u32),
-    /// Losses since the last commit.
+    /// Losses since the last commit that did not bring a search further.
     losses: u32,
+    quarantine: Quarantine,
     /// Why ranks were last turned away, for the message when their process then ends.
     refusals: BTreeMap<Rank, String>,
     /// A person asked to stop: what is under way is finished or dropped, and the run ends well.
@@ -140,6 +144,7 @@ impl Engine {
             best: None,
             attempts: (0, 0),
             losses: 0,
+            quarantine: Quarantine::default(),
             refusals: BTreeMap::new(),
             interrupted: false,
             paused: false,

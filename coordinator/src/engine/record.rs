@@ -18,6 +18,10 @@ pub enum Record {
     Step(StepRecord),
     /// A step was begun and dropped; it is repeated.
     Discarded(DiscardRecord),
+    /// Workers were lost over samples of a step, or samples of it are cleared.
+    Suspected(SuspectRecord),
+    /// A sample on which workers die was found: it is left out from here on.
+    Quarantined(QuarantineRecord),
     /// State was given to workers that lacked it; commits after `to` no longer count.
     Restored(RestoredRecord),
     /// Held-out sets were answered.
@@ -86,6 +90,30 @@ pub struct DiscardRecord {
     /// Which try at it.
     pub attempt: u32,
     /// Who was lost, and how.
+    pub reason: String,
+}
+
+/// Samples of an uncommitted step of which one may be what workers die of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SuspectRecord {
+    /// Counted over all stages.
+    pub step: u64,
+    /// Two workers were lost over them: the step is tried in parts.
+    pub searching: bool,
+    /// A worker was lost over the last of them alone.
+    pub alone: bool,
+    /// Ids of those that may be it; none: no sample is to blame.
+    pub samples: Vec<String>,
+}
+
+/// A sample on which workers die.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuarantineRecord {
+    /// The step that it was found in, counted over all stages.
+    pub step: u64,
+    /// Its id.
+    pub sample: String,
+    /// The last loss over it.
     pub reason: String,
 }
 

@@ -17,7 +17,11 @@ impl Engine {
         reason: String,
         out: &mut Vec<Command>,
     ) {
-        self.losses += 1;
+        if let Some((step, attempt)) = evidence.step {
+            self.journal(Record::Discarded(DiscardRecord { step, attempt, reason: reason.clone() }), out);
+        }
+        let advances = self.strike(evidence, &reason, out);
+        self.losses += u32::from(!advances);
         if self.losses > self.spec.max_discards {
             let reason = format!(
                 "{reason}\nThat was the {}th loss without a committed step between them, recovery.max_discards is \
@@ -25,9 +29,6 @@ impl Engine {
                 self.losses, self.spec.max_discards
             );
             return self.fail(now, reason, 1, out);
-        }
-        if let Some((step, attempt)) = evidence.step {
-            self.journal(Record::Discarded(DiscardRecord { step, attempt, reason: reason.clone() }), out);
         }
         self.abort_world(out);
         self.stand_by();

@@ -54,6 +54,7 @@ impl Engine {
             }
             Record::Step(step) => {
                 self.consecutive_skips = if step.skip { self.consecutive_skips + 1 } else { 0 };
+                self.quarantine.committed(step.step);
                 self.committed = Some(Committed { step: step.step, attempt: step.attempt, skip: step.skip });
                 self.at = Some(At { stage: step.stage, number: step.number, step: step.step });
                 if !self.broken(Defect::CommittedRepeated) {
@@ -78,6 +79,8 @@ impl Engine {
                 self.done = Some(activity_of(checkpoint));
             }
             Record::Restored(restored) => self.note_restored(restored.to, &restored.source),
+            Record::Suspected(suspects) => self.quarantine.suspect(suspects),
+            Record::Quarantined(sample) => self.quarantine.keep(sample),
             Record::Discarded(_) | Record::Ended { .. } => {}
         }
     }

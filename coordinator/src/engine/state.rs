@@ -56,6 +56,10 @@ pub(crate) struct Stepping {
     /// Over all stages.
     pub(crate) step: u64,
     pub(crate) attempt: u32,
+    /// It holds suspects alone, and is never committed.
+    pub(crate) probe: bool,
+    /// Ids of what each rank was given in this phase.
+    pub(crate) shares: BTreeMap<Rank, Vec<String>>,
     pub(crate) phase: StepPhase,
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use proto::v1::coordinator_message::Body as Order;
-use proto::v1::{Rollout, RolloutsReady, SampleRollout, StepReady, Update};
+use proto::v1::{Rollout, RolloutsReady, Sample, SampleRollout, StepReady, TrainItem, Update};
 
 use super::state::{State, StepFacts, StepPhase, Stepping};
 use super::{Command, Defect, Engine, Plan, Rank, RolloutWork, UpdateWork};
@@ -25,9 +25,17 @@ impl Engine {
         self.attempts = if self.attempts.0 == step { (step, self.attempts.1 + 1) } else { (step, 1) };
         // No two coordinators give the same: gradients that lie ready somewhere are known by it.
         let attempt = (self.spec.term.saturating_sub(1) as u32) * ATTEMPTS_A_TERM + self.attempts.1;
-        self.state = State::Stepping(Stepping { stage, number, step, attempt, phase: StepPhase::Planning });
-        let world = self.world.iter().copied().collect();
-        out.push(Command::Plan { stage, number, step, attempt, world });
+        let (choice, phase) = (self.choice(step), StepPhase::Planning);
+        let mut world: Vec<Rank> = self.world.iter().copied().collect();
+        let probe = choice.only.is_some();
+        if probe {
+            // A suspect goes from rank to rank: a host that is at fault is not to be taken for a sample.
+            let turns = attempt as usize % world.len().max(1);
+            world.rotate_left(turns);
+        }
+        let shares = BTreeMap::new();
+        self.state = State::Stepping(Stepping { stage, number, step, attempt, probe, shares, phase });
+        out.push(Command::Plan { stage, number, step, attempt, world, choice });
     }
 
     pub(super) fn on_planned(
@@ -49,6 +57,8 @@ impl Engine {
         let State::Stepping(stepping) = &mut self.state else { return };
         let (step, attempt) = (stepping.step, stepping.attempt);
         stepping.phase = StepPhase::Rollout(BTreeMap::new());
+        let ids = |share: &Vec<Sample>| share.iter().map(|sample| sample.id.clone()).collect();
+        stepping.shares = work.samples.iter().map(|(rank, share)| (*rank, ids(share))).collect();
         for rank in &self.world {
             let samples = work.samples.remove(rank).unwrap_or_default();
             let order = Rollout { step, attempt, samples, sampling: Some(work.sampling) };
@@ -74,6 +84,9 @@ impl Engine {
         }
         results.entry(rank).or_insert(ready.samples);
         if results.len() == self.world.len() {
+            if stepping.probe {
+                return self.probe_passed(now, out);
+            }
             let rollouts = std::mem::take(results);
             let (stage, step, attempt) = (stepping.stage, stepping.step, stepping.attempt);
             stepping.phase = StepPhase::Scoring;
@@ -108,6 +121,10 @@ impl Engine {
         let (step, attempt, stage) = (stepping.step, stepping.attempt, stepping.stage as u32);
         stepping.phase =
             StepPhase::Update { ready: BTreeMap::new(), facts: StepFacts { lr, cursor, samples, metrics } };
+        let ids = |share: &Vec<TrainItem>| {
+            share.iter().filter_map(|i| Some(i.sample.as_ref()?.id.clone())).collect()
+        };
+        stepping.shares = items.iter().map(|(rank, share)| (*rank, ids(share))).collect();
         for rank in &self.world {
             let items = items.remove(rank).unwrap_or_default();
             let order = Update { step, attempt, stage, lr, counts: Some(counts), items };
@@ -115,7 +132,13 @@ impl Engine {
         }
     }
 
-    pub(super) fn on_step_ready(&mut self, rank: Rank, ready: StepReady, out: &mut Vec<Command>) {
+    pub(super) fn on_step_ready(
+        &mut self,
+        now: Duration,
+        rank: Rank,
+        ready: StepReady,
+        out: &mut Vec<Command>,
+    ) {
         let State::Stepping(stepping) = &mut self.state else { return };
         let expected = (stepping.step, stepping.attempt);
         let StepPhase::Update { ready: prepared, .. } = &mut stepping.phase else { return };
@@ -123,10 +146,13 @@ impl Engine {
             return;
         }
         prepared.entry(rank).or_insert(ready);
-        let enough = prepared.len();
+        let (enough, probe) = (prepared.len(), stepping.probe);
         if enough == self.world.len()
             || (self.broken(Defect::CommitWithoutOne) && enough + 1 == self.world.len())
         {
+            if probe && !self.broken(Defect::ProbeCommitted) {
+                return self.probe_passed(now, out);
+            }
             self.commit(out);
         }
     }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::state::{Checkpointing, Evaluating, Restoring, State, StepPhase};
+use super::state::{Checkpointing, Evaluating, Restoring, State, StepPhase, Stepping};
 use super::{Activity, Engine, Outcome};
 
 /// What the run is at and why it is not further: "waiting: 1 of 2 workers, 12 s left".
@@ -58,7 +58,8 @@ impl Engine {
                 ("paused", format!("held by a person after step {}", self.committed_step()), None)
             }
             State::Stepping(_) | State::Evaluating { .. } | State::Checkpointing { .. } => {
-                (if self.interrupted { "draining" } else { "running" }, self.during(), None)
+                let reason = format!("{}{}", self.during(), self.left_out());
+                (if self.interrupted { "draining" } else { "running" }, reason, None)
             }
             State::Failing(evidence) => ("failing", evidence.first(), None),
             State::Finishing { deadline, outcome } => {
@@ -95,7 +96,14 @@ impl Engine {
                     StepPhase::Update { .. } => "update",
                     StepPhase::Commit { .. } => "commit",
                 };
-                format!("{phase} of step {} (stage {name}, {} of {steps})", stepping.step, stepping.number)
+                let probe = match self.search() {
+                    Some((_, suspects)) if stepping.probe => {
+                        format!(", searching {suspects} samples for one that workers die of")
+                    }
+                    _ => String::new(),
+                };
+                let Stepping { step, number, .. } = stepping;
+                format!("{phase} of step {step} (stage {name}, {number} of {steps}{probe})")
             }
             State::Evaluating { set, moment, phase, .. } => {
                 let what = match phase {
@@ -122,7 +130,24 @@ impl Engine {
     }
 }
 
+/// Quarantined samples that a verdict names.
+const NAMED: usize = 3;
+
 impl Engine {
+    /// What no step holds any more: "; in quarantine: a, b".
+    fn left_out(&self) -> String {
+        let found = self.quarantined();
+        if found.is_empty() {
+            return String::new();
+        }
+        let named: Vec<&str> = found.iter().take(NAMED).map(|record| record.sample.as_str()).collect();
+        let more = match found.len().saturating_sub(NAMED) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        format!("; in quarantine: {}{more}", named.join(", "))
+    }
+
     fn restoring(&self, restoring: &Restoring) -> String {
         let world = self.world.len();
         match restoring {

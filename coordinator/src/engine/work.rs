@@ -1,10 +1,27 @@
 //! What a step gives each rank to do.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proto::v1::{Counts, Sample, Sampling, TrainItem};
 
 use super::Rank;
+
+/// Which of its samples a try at a step holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Choice {
+    /// Ids of samples in quarantine.
+    pub without: BTreeSet<String>,
+    /// Ids of those that a search looks at alone; `None`: the whole step.
+    pub only: Option<BTreeSet<String>>,
+}
+
+impl Choice {
+    /// Whether the sample is in it.
+    #[must_use]
+    pub fn holds(&self, id: &str) -> bool {
+        !self.without.contains(id) && self.only.as_ref().is_none_or(|only| only.contains(id))
+    }
+}
 
 /// What a step does first.
 #[derive(Clone, Debug, PartialEq)]

@@ -250,6 +250,11 @@ fn tell(connection: &Connection, record: &Record, at: f64) -> rusqlite::Result<(
             "INSERT INTO discards (step, attempt, reason, at) VALUES (?1, ?2, ?3, ?4)",
             params![discard.step, discard.attempt, discard.reason, at],
         ),
+        Record::Quarantined(found) => insert(
+            "INSERT INTO quarantine (sample, step, reason, at) VALUES (?1, ?2, ?3, ?4)",
+            params![found.sample, found.step, found.reason, at],
+        ),
+        Record::Suspected(_) => Ok(()),
         Record::Restored(restored) => {
             insert("UPDATE steps SET voided = 1 WHERE step > ?1", params![restored.to])?;
             insert("DELETE FROM checkpoints WHERE step > ?1", params![restored.to])?;

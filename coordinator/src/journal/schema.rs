@@ -4,7 +4,7 @@
 pub(super) const EMPTY: &str = "
 BEGIN EXCLUSIVE;
 DELETE FROM run; DELETE FROM records; DELETE FROM epochs; DELETE FROM stages; DELETE FROM rollouts;
-DELETE FROM evaluations; DELETE FROM checkpoints; DELETE FROM restorations;
+DELETE FROM evaluations; DELETE FROM checkpoints; DELETE FROM restorations; DELETE FROM quarantine;
 COMMIT;
 ";
 
@@ -30,6 +30,8 @@ CREATE TABLE IF NOT EXISTS steps (
 CREATE UNIQUE INDEX IF NOT EXISTS surviving_steps ON steps (step) WHERE voided = 0;
 CREATE TABLE IF NOT EXISTS discards (
     id INTEGER PRIMARY KEY, step INTEGER NOT NULL, attempt INTEGER NOT NULL, reason TEXT NOT NULL, at REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS quarantine (
+    id INTEGER PRIMARY KEY, sample TEXT NOT NULL, step INTEGER NOT NULL, reason TEXT NOT NULL, at REAL NOT NULL);
 CREATE TABLE IF NOT EXISTS restorations (
     id INTEGER PRIMARY KEY, from_step INTEGER NOT NULL, to_step INTEGER NOT NULL, source TEXT NOT NULL,
     at REAL NOT NULL);

@@ -129,6 +129,8 @@ pub struct WorkerSpec {
     pub environment: BTreeMap<String, String>,
     /// `--token-file` and `--certificates`, absolute, where the host file gives them.
     pub security: Vec<(&'static str, String)>,
+    /// What it does instead of joining a run: a subcommand with its arguments.
+    pub instead: Option<Vec<String>>,
 }
 
 impl WorkerSpec {
@@ -157,6 +159,7 @@ impl WorkerSpec {
                     threads,
                     environment,
                     security: security.clone(),
+                    instead: None,
                 });
             }
         }
@@ -166,6 +169,9 @@ impl WorkerSpec {
     /// What its command line says, without the program.
     #[must_use]
     pub fn arguments(&self, coordinator: &str) -> Vec<String> {
+        if let Some(command) = &self.instead {
+            return command.clone();
+        }
         let pairs = [
             ("--rank", self.rank.to_string()),
             ("--coordinator", coordinator.to_string()),

@@ -90,6 +90,7 @@ mod tests {
             threads: 1,
             environment: BTreeMap::from([("NAME".into(), "it's $HOME; \"x\"\n*".into())]),
             security: Vec::new(),
+            instead: None,
         }
     }
 

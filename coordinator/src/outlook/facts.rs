@@ -4,9 +4,10 @@ use std::path::Path;
 
 use data::{Media, Sample, is_video_name, ready_made};
 use serde_json::Value;
-use settings::{DataSource, Declared, ModelShape, Run, Stage};
+use settings::{DataSource, Declared, ModelShape, Run, Stage, VideoInput};
 use vision::{VideoOptions, decode, smart_resize, video_pictures};
 
+use super::native;
 use crate::failure::Failure;
 
 /// Pictures of a data set that are opened to learn their sizes.
@@ -98,7 +99,7 @@ impl Facts {
         }
         for sample in train {
             let longest = stage.data.prompts.iter().map(String::len).max();
-            bytes += longest.unwrap_or(data::evaluation_prompt(sample).len()) as f64;
+            bytes += longest.unwrap_or(data::evaluation_prompt(sample, stage.data.video).len()) as f64;
         }
         let lists = [&stage.data.train, &stage.data.validation, &stage.data.test];
         let mut declared: Vec<String> =
@@ -144,6 +145,9 @@ fn shown(declared: Declared, stage: &Stage) -> Vec<(usize, usize)> {
     if !declared.video {
         return vec![cut((width, height), stage)];
     }
+    if stage.data.video == VideoInput::Native {
+        return native::at_most((width, height), &stage.data);
+    }
     let fit = |size| within(size, stage.data.longest_side);
     vec![fit((4 * width, 4 * height)), fit((width, height)), fit((width, height)), fit((width, height))]
 }
@@ -169,6 +173,7 @@ fn sizes(sample: &Sample, stage: &Stage) -> Vec<(usize, usize)> {
     let of_file = |path: &Path| decode(path).ok().map(|p| (p.width(), p.height()));
     let video = sample.images.first().filter(|path| is_video_name(path));
     match video {
+        Some(path) if stage.data.video == VideoInput::Native => native::groups(path, &stage.data),
         Some(path) if path.is_file() => {
             let options = VideoOptions {
                 longest_side: stage.data.longest_side.map(|side| side as usize),

@@ -11,6 +11,7 @@ mod facts;
 mod lines;
 mod load;
 mod memory;
+mod native;
 mod wire;
 
 pub use lines::lines;

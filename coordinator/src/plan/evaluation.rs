@@ -11,7 +11,7 @@ use settings::{Evaluation, Reward, Scope, Score, Stage, StageKind};
 use super::shares::{images, is_video, sample_cost};
 use super::standing::Standing;
 use super::supervised::distortion;
-use super::worth::Worth;
+use super::worth::{Worth, compared};
 use super::{PlanError, Planner, share};
 use crate::engine::{EvaluationSet, Rank};
 use crate::report::AnswerLine;
@@ -52,9 +52,13 @@ impl Planner {
             .map(|s| Sample {
                 id: s.id.clone(),
                 images: images(s),
-                prompt: question.map_or_else(|| evaluation_prompt(s), |q| format!("{q}{FORMAT_REQUEST}")),
+                prompt: question.map_or_else(
+                    || evaluation_prompt(s, settings.data.video),
+                    |question| format!("{question}{FORMAT_REQUEST}"),
+                ),
                 augment_seed: None,
                 video: is_video(s),
+                add_vision_id: settings.evaluation.add_vision_id,
             })
             .collect();
         let tokens = u64::from(responses) * u64::from(max_new_tokens);
@@ -233,7 +237,9 @@ fn score_texts(
         0..=COMPARED => Reward { scope: Scope::Global, ..stage.reward.clone() },
         _ => Reward { scope: Scope::Device, group_samples: COMPARED as u32, ..stage.reward.clone() },
     };
-    let worth = if batch.is_empty() { Worth::default() } else { Worth::of(&batch, responses, &reward)? };
+    let groups = compared(batch.iter().map(|(sample, _)| *sample), &reward);
+    let worth =
+        if batch.is_empty() { Worth::default() } else { Worth::of(&batch, &groups, responses, &reward)? };
     let scores = match stage.evaluation.score {
         Score::Mean => &worth.predictions,
         Score::First => &worth.firsts,

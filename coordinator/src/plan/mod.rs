@@ -23,7 +23,7 @@ pub use policy::ScoredRollouts;
 pub use recorded::Recorded;
 pub use standing::Standing;
 
-use crate::engine::{Plan, Rank};
+use crate::engine::{Choice, Plan, Rank, UpdateWork};
 use crate::journal::RolloutRow;
 use shares::{share, wire_sample};
 
@@ -162,8 +162,8 @@ impl Planner {
 
     /// What step `number` (1 is the first) of a stage does, shared out to `world`. `before` is where the data plan
     /// stood after the step before it, as that step's record has it; `None` at the stage's beginning. Rollouts that
-    /// are `recorded` for the step's prompts (all of them, or none) are not drawn again. Asked again for the same
-    /// step it gives the same answer.
+    /// are `recorded` for the step's prompts (all of them, or none) are not drawn again. Of the step's samples it holds
+    /// those of `choice`; the data plan goes on as if it were all. Asked again for the same step it gives the same answer.
     ///
     /// # Errors
     /// If the stage is not one of the recipe's, a label does not tell what it needs, or records do not fit.
@@ -173,11 +173,11 @@ impl Planner {
         number: u64,
         world: &[Rank],
         before: Option<&str>,
-        recorded: &[RolloutRow],
+        (recorded, choice): (&[RolloutRow], &Choice),
     ) -> Result<Plan, PlanError> {
         let settings = self.stage(stage)?.clone();
         if let Some(recorded) = &self.recorded {
-            return Ok(Plan::Update(recorded.update(&settings, number, world)));
+            return Ok(Plan::Update(recorded.update(&settings, number, world, choice)));
         }
         let iterations = u64::from(settings.objective.iterations.max(1));
         let iteration = self.drawn_before(stage, number);
@@ -185,18 +185,26 @@ impl Planner {
         let before: Cursor =
             before.map(serde_json::from_str).transpose().unwrap_or_default().unwrap_or_default();
         let step = self.stages[stage].plan.step(drawn_at, before);
-        let after = if iteration + 1 == iterations { step.next } else { before };
-        if let Some(scored) = self.scored.as_ref().filter(|scored| scored.is_of(stage, drawn_at)) {
-            return Ok(Plan::Update(scored.update(&settings, number, after, world)));
-        }
+        let last = settings.kind != StageKind::Prpo || iteration + 1 == iterations;
+        let after = if last { step.next } else { before };
         let occasion = Occasion { seed: self.run.run.seed, stage: stage as u64, step: drawn_at };
         let train = &self.stages[stage].train;
+        let compared = worth::compared(step.samples.iter().map(|i| &train[*i]), &settings.reward);
+        let (places, compared): (Vec<usize>, Vec<usize>) =
+            step.samples.iter().copied().zip(compared).filter(|(i, _)| choice.holds(&train[*i].id)).unzip();
+        if places.is_empty() {
+            return Ok(Plan::Update(nothing(&settings, number, after)));
+        }
+        let ids = || places.iter().map(|i| train[*i].id.as_str());
+        if let Some(scored) = self.scored.as_ref().filter(|scored| scored.is_of(stage, drawn_at, ids())) {
+            return Ok(Plan::Update(scored.update(&settings, number, after, world)));
+        }
         let samples: Vec<(usize, proto::v1::Sample)> =
-            step.samples.iter().map(|i| (*i, wire_sample(&train[*i], &settings, occasion))).collect();
+            places.iter().map(|i| (*i, wire_sample(&train[*i], &settings, occasion))).collect();
         match settings.kind {
             StageKind::Prpo => {
-                let after = if iterations == 1 { step.next } else { after };
-                let (mut asked, work) = policy::ask(samples, &settings, occasion, (number, after), world);
+                let (mut asked, work) =
+                    policy::ask((samples, compared), &settings, occasion, (number, after), world);
                 let known = asked.recorded(recorded);
                 self.asked = Some(asked);
                 match known {
@@ -247,6 +255,18 @@ impl Planner {
             .replace("Prpo", "prpo")
         };
         self.run.stages.iter().zip(&self.stages).map(line).collect()
+    }
+}
+
+/// A step of which no sample is left: nothing to apply, and the data plan goes on.
+fn nothing(stage: &Stage, number: u64, after: Cursor) -> UpdateWork {
+    UpdateWork {
+        lr: stage.optimizer.lr_at(number, stage.steps),
+        counts: proto::v1::Counts::default(),
+        items: BTreeMap::new(),
+        samples: Vec::new(),
+        cursor: supervised::cursor_text(after),
+        metrics: BTreeMap::new(),
     }
 }
 

@@ -27,6 +27,8 @@ pub(super) struct Asked {
     /// The step that trains on them.
     number: u64,
     samples: Vec<(usize, Sample)>,
+    /// Of every sample the number of those that it is compared with.
+    compared: Vec<usize>,
     /// After the step.
     cursor: Cursor,
     world: Vec<Rank>,
@@ -59,7 +61,7 @@ pub struct ScoredRollouts {
 }
 
 pub(super) fn ask(
-    samples: Vec<(usize, Sample)>,
+    (samples, compared): (Vec<(usize, Sample)>, Vec<usize>),
     stage: &Stage,
     occasion: Occasion,
     (number, cursor): (u64, Cursor),
@@ -82,6 +84,7 @@ pub(super) fn ask(
         drawn_at: occasion.step,
         number,
         samples,
+        compared,
         cursor,
         world: world.to_vec(),
         sampling,
@@ -154,7 +157,7 @@ impl Planner {
         }
         let texts: Vec<(&data::Sample, Vec<String>)> =
             batch.iter().map(|(s, _, r)| (*s, r.iter().map(|r| r.text.clone()).collect())).collect();
-        let worth = Worth::of(&texts, stage.rollout.responses as usize, &stage.reward)?;
+        let worth = Worth::of(&texts, &asked.compared, stage.rollout.responses as usize, &stage.reward)?;
         let advantages =
             grpo::advantages(&worth.rewards, stage.rollout.responses as usize, stage.objective.advantage)?;
 
@@ -206,9 +209,14 @@ impl Planner {
 }
 
 impl ScoredItems {
-    /// Whether these are of the responses that were drawn for a stage's step.
-    pub(super) fn is_of(&self, stage: usize, drawn_at: u64) -> bool {
-        self.of == (stage, drawn_at)
+    /// Whether these are of the responses that were drawn for these samples of a stage's step.
+    pub(super) fn is_of<'a>(
+        &self,
+        stage: usize,
+        drawn_at: u64,
+        samples: impl Iterator<Item = &'a str>,
+    ) -> bool {
+        self.of == (stage, drawn_at) && samples.eq(self.samples.iter().map(String::as_str))
     }
 
     /// One iteration's update, shared out by what each sample costs now that its length is known.

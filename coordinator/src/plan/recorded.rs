@@ -13,7 +13,7 @@ use settings::Stage;
 use super::share;
 use super::shares::sample_cost;
 use super::supervised::cursor_text;
-use crate::engine::{Rank, UpdateWork};
+use crate::engine::{Choice, Rank, UpdateWork};
 use crate::failure::Failure;
 
 /// A line of a rollouts file; what else it holds is left to others.
@@ -23,6 +23,8 @@ struct Line {
     #[serde(default)]
     images: Vec<PathBuf>,
     prompt: String,
+    #[serde(default)]
+    add_vision_id: bool,
     completion_ids: Vec<u32>,
     advantage: f64,
     #[serde(default)]
@@ -81,7 +83,8 @@ impl Recorded {
             }
             paths.push(path.display().to_string());
         }
-        let sample = Sample { id, images: paths, prompt, augment_seed: None, video: false };
+        let add_vision_id = line.add_vision_id;
+        let sample = Sample { id, images: paths, prompt, add_vision_id, ..Sample::default() };
         let completion = Completion {
             ids,
             advantage,
@@ -102,11 +105,12 @@ impl Recorded {
         Ok(())
     }
 
-    /// What step `number` of the stage trains on, shared out to `world`.
-    pub(super) fn update(&self, stage: &Stage, number: u64, world: &[Rank]) -> UpdateWork {
+    /// What step `number` of the stage trains on, of the samples of `choice`, shared out to `world`.
+    pub(super) fn update(&self, stage: &Stage, number: u64, world: &[Rank], choice: &Choice) -> UpdateWork {
+        let held = || self.samples.iter().filter(|(sample, _)| choice.holds(&sample.id));
         let mut counts = grpo::Counts::default();
         let (mut items, mut costs) = (Vec::new(), Vec::new());
-        for (sample, completions) in &self.samples {
+        for (sample, completions) in held() {
             let lengths = completions.iter().map(|c| c.ids.len() as u64);
             counts.add_sample(lengths.clone());
             costs.push(sample_cost(sample, stage, lengths.sum()));
@@ -118,7 +122,7 @@ impl Recorded {
             lr: stage.optimizer.lr_at(self.done + number, self.schedule),
             counts: Counts { samples, completions, tokens, weight: 0.0 },
             items: share(items, &costs, world),
-            samples: self.samples.iter().map(|(sample, _)| sample.id.clone()).collect(),
+            samples: held().map(|(sample, _)| sample.id.clone()).collect(),
             cursor: cursor_text(Cursor::default()),
             metrics: BTreeMap::new(),
         }
@@ -144,7 +148,7 @@ mod tests {
         let text = [line("b", "p", "[1]"), line("a", "q", "[2,3]"), line("b", "p", "[4]")].concat();
         let recorded = read(&text).expect("good lines");
         let run = settings::default_run(&[]).expect("defaults");
-        let work = recorded.update(&run.stages[0], 1, &[0, 1]);
+        let work = recorded.update(&run.stages[0], 1, &[0, 1], &Choice::default());
         assert_eq!((work.counts.samples, work.counts.completions, work.counts.tokens), (2, 3, 4));
         assert_eq!(work.samples, ["b", "a"]);
         assert!(work.items.values().all(|items| items.len() == 1));

@@ -25,10 +25,11 @@ pub(super) fn wire_sample(sample: &data::Sample, stage: &Stage, occasion: Occasi
     Sample {
         id: sample.id.clone(),
         images: images(sample),
-        prompt: prompt(sample, &data.prompts, occasion),
+        prompt: prompt(sample, &data.prompts, data.video, occasion),
         // A video's frames stay as they are: a cut of a mosaic is no mosaic.
         augment_seed: (augmented && !is_video(sample)).then(|| sample_seed("augment", occasion, &sample.id)),
         video: is_video(sample),
+        add_vision_id: false,
     }
 }
 

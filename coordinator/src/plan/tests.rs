@@ -6,7 +6,7 @@ use proto::v1::train_item::Target;
 use proto::v1::{HeadPrediction, Response, SampleRollout};
 
 use super::*;
-use crate::engine::{EvaluationSet, UpdateWork};
+use crate::engine::EvaluationSet;
 
 const NAMES: [&str; 8] =
     ["I01_10_01", "I01_10_03", "I01_10_05", "I02_01_02", "I02_01_04", "I02_11_03", "I03_11_05", "I03_13_02"];
@@ -66,7 +66,7 @@ fn before(planner: &Planner, number: u64) -> Option<String> {
 
 fn plan(planner: &mut Planner, number: u64, world: &[Rank], recorded: &[RolloutRow]) -> Plan {
     let before = before(planner, number);
-    planner.plan(0, number, world, before.as_deref(), recorded).expect("planned")
+    planner.plan(0, number, world, before.as_deref(), (recorded, &Choice::default())).expect("planned")
 }
 
 fn ask(planner: &mut Planner, number: u64, world: &[Rank]) -> crate::engine::RolloutWork {
@@ -406,4 +406,88 @@ fn validation_is_cut_to_the_same_samples_throughout() {
     };
     assert_eq!(ids().len(), 3);
     assert_eq!(ids(), ids());
+}
+
+/// As [`plan`], of the samples of `choice`.
+fn chosen(planner: &mut Planner, number: u64, choice: &Choice) -> Plan {
+    let before = before(planner, number);
+    planner.plan(0, number, &[0, 1], before.as_deref(), (&[], choice)).expect("planned")
+}
+
+fn without(ids: &[String]) -> Choice {
+    Choice { without: ids.iter().cloned().collect(), only: None }
+}
+
+#[test]
+fn a_step_short_of_a_sample_trains_on_all_others_and_the_next_one_follows_as_ever() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let ids = |work: &crate::engine::RolloutWork| -> Vec<String> {
+        work.samples.values().flatten().map(|s| s.id.clone()).collect()
+    };
+    let mut planner = planner(folder.path(), "{ name: a, steps: 4 }").expect("loads");
+    let all: BTreeSet<String> = ids(&ask(&mut planner, 1, &[0, 1])).into_iter().collect();
+    let left_out = all.first().expect("four samples").clone();
+    let Plan::Rollout(short) = chosen(&mut planner, 1, &without(std::slice::from_ref(&left_out))) else {
+        panic!("a rollout")
+    };
+    let rest: BTreeSet<String> = all.iter().filter(|id| **id != left_out).cloned().collect();
+    assert_eq!(ids(&short).into_iter().collect::<BTreeSet<_>>(), rest);
+    let Plan::Update(update) = planner.score(rollouts(&short)).expect("scored").plan else {
+        panic!("an update")
+    };
+    assert_eq!((update.counts.samples, update.counts.completions), (3, 6));
+    assert_eq!(update.samples.iter().cloned().collect::<BTreeSet<_>>(), rest);
+    let Plan::Rollout(next) = chosen(&mut planner, 2, &without(&[left_out])) else { panic!("a rollout") };
+    assert!(ids(&next).len() == 4 && ids(&next).iter().all(|id| !all.contains(id)));
+}
+
+#[test]
+fn scored_rollouts_of_other_samples_of_a_step_are_not_taken_for_it() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let mut planner =
+        planner(folder.path(), "{ name: a, steps: 4, objective: { iterations: 2 } }").expect("loads");
+    let work = ask(&mut planner, 1, &[0, 1]);
+    let Plan::Update(whole) = planner.score(rollouts(&work)).expect("scored").plan else {
+        panic!("an update")
+    };
+    let only =
+        Choice { without: BTreeSet::new(), only: Some(whole.samples.iter().take(2).cloned().collect()) };
+    assert!(matches!(chosen(&mut planner, 1, &only), Plan::Rollout(_)), "its rollouts are not recorded here");
+    assert!(matches!(chosen(&mut planner, 1, &Choice::default()), Plan::Update(u) if u == whole));
+}
+
+#[test]
+fn a_step_of_which_every_sample_is_left_out_has_nothing_to_apply_and_goes_on() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let mut planner = planner(folder.path(), "{ name: a, steps: 4 }").expect("loads");
+    let work = ask(&mut planner, 1, &[0, 1]);
+    let all: Vec<String> = work.samples.values().flatten().map(|s| s.id.clone()).collect();
+    let Plan::Update(empty) = chosen(&mut planner, 1, &without(&all)) else { panic!("an update") };
+    assert!(empty.samples.is_empty() && empty.items.is_empty());
+    assert_eq!(empty.cursor, r#"{"from_level":1,"epoch":0,"position":1}"#);
+}
+
+#[test]
+fn a_group_that_lacks_a_sample_is_smaller_and_the_next_one_stays_as_it_is() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let stage = "{ name: a, steps: 4, reward: { scope: device, group_samples: 2 } }";
+    let mut planner = planner(folder.path(), stage).expect("loads");
+    let order = |planner: &Planner| planner.stages[0].plan.step(1, Cursor::default()).samples;
+    let ids: Vec<String> = order(&planner).iter().map(|i| planner.train(0)[*i].id.clone()).collect();
+    // Rewards of each sample, by its id: answers do not depend on who else is asked.
+    let mut rewards = |choice: &Choice| -> BTreeMap<String, Vec<f64>> {
+        let Plan::Rollout(mut work) = chosen(&mut planner, 1, choice) else { panic!("a rollout") };
+        work.samples.values_mut().for_each(|share| share.sort_by(|a, b| a.id.cmp(&b.id)));
+        let mut answers = rollouts(&work);
+        for sample in answers.values_mut().flatten() {
+            let score = 1.0 + f64::from(sample.sample_id.bytes().map(u32::from).sum::<u32>() % 7) / 2.0;
+            let lines = format!("{score}\n").repeat(5);
+            sample.responses[1].text = format!("<think>t</think><answer>\n{lines}</answer>");
+        }
+        let rows = planner.score(answers).expect("scored").rows;
+        rows.into_iter().map(|row| (row.sample, row.rewards)).collect()
+    };
+    let whole = rewards(&Choice::default());
+    let short = rewards(&without(&ids[..1]));
+    assert_eq!((short.len(), &short[&ids[2]], &short[&ids[3]]), (3, &whole[&ids[2]], &whole[&ids[3]]));
 }

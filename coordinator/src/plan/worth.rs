@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use reward::{Batch, Media, Scores, answer_score};
-use settings::{Reward, RewardKind};
+use settings::{Reward, RewardKind, Scope};
 
 use super::PlanError;
 
@@ -40,9 +40,10 @@ pub(super) struct GroupWorth<'a> {
 }
 
 impl Worth {
-    /// Scores a batch: each kind of media is compared within itself.
+    /// Scores a batch: each kind of media is compared within itself, and only with its own of [`compared`]'s groups.
     pub(super) fn of(
         batch: &[(&data::Sample, Vec<String>)],
+        groups: &[usize],
         responses: usize,
         settings: &Reward,
     ) -> Result<Self, PlanError> {
@@ -62,8 +63,14 @@ impl Worth {
         };
         for media in [Media::Image, Media::Video] {
             let places: Vec<usize> = (0..batch.len()).filter(|i| media_of(batch[*i].0) == media).collect();
-            if !places.is_empty() {
-                worth.score(batch, &places, media, responses, settings)?;
+            let same = |a: &usize, b: &usize| groups.get(*a) == groups.get(*b);
+            let parts: Vec<&[usize]> = if is_cut_alike(&places, groups, settings) {
+                vec![places.as_slice()]
+            } else {
+                places.chunk_by(same).collect()
+            };
+            for part in parts.into_iter().filter(|part| !part.is_empty()) {
+                worth.score(batch, part, media, responses, settings)?;
             }
         }
         Ok(worth)
@@ -143,6 +150,31 @@ impl Worth {
         metrics.insert("score_spread".into(), mean(&within));
         metrics
     }
+}
+
+/// The number of the group that each of a step's samples is compared in: all of a kind of media under
+/// `reward.scope: global`, else as many in a row as `reward.group_samples` says. A group that lacks a sample is smaller.
+pub(super) fn compared<'a>(samples: impl Iterator<Item = &'a data::Sample>, settings: &Reward) -> Vec<usize> {
+    let mut before = [0; 2];
+    let number = |sample: &data::Sample| {
+        let place = &mut before[usize::from(media_of(sample) == Media::Video)];
+        *place += 1;
+        (*place - 1) / group_size(settings)
+    };
+    samples.map(number).collect()
+}
+
+fn group_size(settings: &Reward) -> usize {
+    match settings.scope {
+        Scope::Global => usize::MAX,
+        Scope::Device => (settings.group_samples as usize).max(1),
+    }
+}
+
+/// Whether cutting `places` into groups of the size gives the groups that they belong to.
+fn is_cut_alike(places: &[usize], groups: &[usize], settings: &Reward) -> bool {
+    let size = group_size(settings);
+    places.iter().enumerate().all(|(i, place)| groups.get(*place) == Some(&(i / size)))
 }
 
 fn mean(values: &[f64]) -> f64 {

@@ -16,6 +16,7 @@ pub(super) fn facts() -> Facts {
         recipe_yaml: "run:\n  name: made-up # <b>\n".into(),
         stages: vec![StageFacts { name: "prpo".into(), kind: StageKind::Prpo }],
         digests: vec![("train.jsonl".into(), "aa11".into())],
+        quarantined: Vec::new(),
         checkpoint: None,
         outcome: "finished".into(),
     }

@@ -27,7 +27,7 @@ use settings::{Run, StageKind};
 
 pub use lines::Lines;
 pub use record::{AnswerLine, EvaluationLine, StepLine};
-pub use summary::{Change, Files, Point, SetSummary, Summary};
+pub use summary::{Change, Files, Point, Quarantined, SetSummary, Summary};
 pub use table::table;
 pub use writer::{COMPLETIONS, EVALUATIONS, METRICS, Writer};
 
@@ -53,6 +53,8 @@ pub struct Facts {
     pub stages: Vec<StageFacts>,
     /// SHA-256 of what the run was made of: label files, weights at every stage's start. Name and digest.
     pub digests: Vec<(String, String)>,
+    /// Samples that were left out because workers died on them.
+    pub quarantined: Vec<Quarantined>,
     /// The checkpoint to go on with.
     pub checkpoint: Option<PathBuf>,
     /// `finished`, `interrupted` or the failure's reason.
@@ -79,6 +81,7 @@ impl Facts {
             recipe_yaml: recipe_yaml.to_owned(),
             stages: run.stages.iter().map(|s| StageFacts { name: s.name.clone(), kind: s.kind }).collect(),
             digests: Vec::new(),
+            quarantined: Vec::new(),
             checkpoint: None,
             outcome: outcome.to_owned(),
         }

@@ -40,6 +40,7 @@ pub(super) fn render(
         extremes(answers),
         stages(facts, lines),
         evaluations(facts, lines),
+        quarantine(summary),
         unreadable(summary),
         digests(facts),
         details("Resolved recipe", &format!("<pre>{}</pre>", escape(&facts.recipe_yaml))),
@@ -270,6 +271,20 @@ fn evaluations(facts: &Facts, lines: &Lines) -> String {
          <tbody>\n{rows}</tbody>\n</table>"
     );
     details("All evaluations", &table)
+}
+
+fn quarantine(summary: &Summary) -> String {
+    if summary.quarantined.is_empty() {
+        return String::new();
+    }
+    let row = |found: &super::Quarantined| {
+        let (sample, reason) = (escape(&found.sample), escape(&found.reason));
+        format!("<tr><td>{sample}</td><td>{}</td><td>{reason}</td></tr>\n", found.step)
+    };
+    let rows: String = summary.quarantined.iter().map(row).collect();
+    let head = "<thead><tr><th>sample</th><th>found in step</th><th>the last loss over it</th></tr></thead>";
+    let title = format!("In quarantine, because workers died on it: {}", summary.quarantined.len());
+    section(&title, &format!("<table>\n{head}\n<tbody>\n{rows}</tbody>\n</table>"))
 }
 
 fn unreadable(summary: &Summary) -> String {

@@ -33,10 +33,24 @@ pub struct Summary {
     pub sets: Vec<SetSummary>,
     /// Mean reward over the first and the last tenth of the compared stages' steps.
     pub training_reward: Option<Change>,
+    /// Samples that were left out because workers died on them.
+    #[serde(default)]
+    pub quarantined: Vec<Quarantined>,
     /// Lines that could not be read back.
     pub unreadable: Vec<String>,
     /// Where to look on.
     pub files: Files,
+}
+
+/// A sample that was left out because workers died on it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quarantined {
+    /// The manifest's id.
+    pub sample: String,
+    /// The step that it was found in.
+    pub step: u64,
+    /// The last loss over it.
+    pub reason: String,
 }
 
 /// A held-out set before and after the compared stages.
@@ -108,6 +122,7 @@ impl Summary {
                 .filter_map(|set| SetSummary::of(set, lines, compared))
                 .collect(),
             training_reward: training_reward(lines, compared),
+            quarantined: facts.quarantined.clone(),
             unreadable: lines.unreadable.clone(),
             files: Files {
                 report: run_folder.join(REPORT),

@@ -55,6 +55,10 @@ pub fn table(summary: &Summary) -> String {
             n = reward.steps
         );
     }
+    if !summary.quarantined.is_empty() {
+        let named: Vec<String> = summary.quarantined.iter().map(|found| plain(&found.sample)).collect();
+        let _ = writeln!(out, "\nin quarantine, because workers died on it: {}", named.join(", "));
+    }
     let files = &summary.files;
     out.push('\n');
     let paths = [

@@ -6,7 +6,9 @@ use proto::v1::coordinator_message::Body as Order;
 use proto::v1::{Refused, Welcome};
 
 use super::{Shell, seconds_since_1970};
-use crate::engine::{Command, Event, Record, RestoredRecord, Source, Verdict};
+use crate::engine::{
+    Command, Event, QuarantineRecord, Record, RestoredRecord, Source, SuspectRecord, Verdict,
+};
 use crate::failure::Failure;
 use crate::plan::PlanError;
 
@@ -70,12 +72,13 @@ impl Shell {
                 todo.flatten().iter().for_each(|todo| self.display.say(todo));
             }
             Command::Journal(record) => self.record(&record)?,
-            Command::Plan { stage, number, step, attempt, world } => {
+            Command::Plan { stage, number, step, attempt, world, choice } => {
                 self.history.step_begins();
                 let before = self.journal.cursor(stage, step.saturating_sub(1))?;
                 let drawn_at = step - self.planner.drawn_before(stage, number);
                 let recorded = self.journal.rollouts_of(drawn_at)?;
-                let plan = self.planner.plan(stage, number, &world, before.as_deref(), &recorded)?;
+                let given = (recorded.as_slice(), &choice);
+                let plan = self.planner.plan(stage, number, &world, before.as_deref(), given)?;
                 self.queue.push_back(Event::Planned { step, attempt, plan });
             }
             Command::Score { step, attempt, rollouts, .. } => {
@@ -161,6 +164,8 @@ impl Shell {
             Record::Discarded(discard) => {
                 self.display.say(&format!("step {} is repeated: {}", discard.step, discard.reason));
             }
+            Record::Suspected(suspects) => self.display.say(&suspicion(suspects)),
+            Record::Quarantined(found) => self.display.say(&format!("quarantine: {}", quarantine(found))),
             Record::Restored(restored) => self.display.say(&restoration(restored)),
             Record::Epoch(epoch) if epoch.epoch > 1 => {
                 let size = epoch.members.len();
@@ -170,6 +175,30 @@ impl Shell {
         }
         Ok(())
     }
+}
+
+/// What is known of a loss over samples, for people.
+fn suspicion(SuspectRecord { step, searching, samples, .. }: &SuspectRecord) -> String {
+    match (searching, samples.len()) {
+        (false, count) => format!(
+            "step {step}: the worker had {count} samples under way; should another be lost over the same ones, the \
+             sample that does it is searched for"
+        ),
+        (true, 0) => format!("step {step}: no sample is to blame, the search is over"),
+        (true, 1) => {
+            format!("step {step}: workers die on {:?}, or on no sample: it is tried alone", samples[0])
+        }
+        (true, count) => {
+            format!("step {step}: workers may die on one of {count} samples: half of them are tried alone")
+        }
+    }
+}
+
+/// A sample that is left out, for people.
+fn quarantine(QuarantineRecord { step, sample, reason }: &QuarantineRecord) -> String {
+    format!(
+        "workers die on sample {sample:?} (found in step {step}); it is left out from here on. The last: {reason}"
+    )
 }
 
 /// What a restoration cost, for people.

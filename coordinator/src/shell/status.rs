@@ -34,10 +34,17 @@ pub(super) fn json(engine: &Engine, now: Duration, run: &Run) -> String {
             })
         })
         .collect();
+    let quarantined: Vec<Value> = engine
+        .quarantined()
+        .iter()
+        .map(|found| json!({"sample": found.sample, "step": found.step, "reason": found.reason}))
+        .collect();
+    let search = engine.search().map(|(step, suspects)| json!({"step": step, "suspects": suspects}));
     json!({
         "run": run.run.name, "state": verdict.state, "reason": verdict.reason,
         "seconds_left": verdict.left.map(|d| d.as_secs()), "epoch": engine.epoch(), "term": engine.term(),
         "step": engine.committed_step(), "steps": steps, "stage": stage.map(|s| s.name.clone()), "members": members,
+        "quarantined": quarantined, "search": search,
     })
     .to_string()
 }

@@ -25,8 +25,8 @@ pub use manifest::parse_manifest;
 pub use placement::{cost, place};
 pub use plan::{Cursor, Plan, Step};
 pub use prompts::{
-    EXPLORATION, FORMAT_REQUEST, IMAGE_PARAPHRASES, IMAGE_QUESTION, Occasion, VIDEO_QUESTION,
-    evaluation_prompt, prompt,
+    EXPLORATION, FORMAT_REQUEST, IMAGE_PARAPHRASES, IMAGE_QUESTION, NATIVE_VIDEO_QUESTION, Occasion,
+    VIDEO_QUESTION, evaluation_prompt, prompt,
 };
 pub use reference::reference_of;
 pub use sample::{Distortion, Media, Sample};

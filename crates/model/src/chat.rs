@@ -85,14 +85,26 @@ impl Chat {
         Ok(Self { engine })
     }
 
-    /// The text of one user turn of `parts`, up to where the assistant's answer begins.
-    pub(crate) fn render(&self, parts: &[Part]) -> Result<String, ProcessorError> {
+    /// The text of one user turn of `parts`, up to where the assistant's answer begins; `add_vision_id` numbers its
+    /// pictures and videos ("Picture 1: ").
+    ///
+    /// # Errors
+    /// If the template refuses it, or has no numbers for its pictures where they are wanted.
+    pub(crate) fn render(&self, parts: &[Part], add_vision_id: bool) -> Result<String, ProcessorError> {
         let template = self.engine.get_template(NAME).map_err(|e| ProcessorError::Template(e.to_string()))?;
         let content: Vec<Value> = parts.iter().map(Part::value).collect();
         let messages = vec![context! { role => "user", content => content }];
-        template
-            .render(context! { messages => messages, add_generation_prompt => true })
-            .map_err(|e| ProcessorError::Template(e.to_string()))
+        let write = |add_vision_id: bool| {
+            template
+                .render(context! { messages, add_generation_prompt => true, add_vision_id })
+                .map_err(|e| ProcessorError::Template(e.to_string()))
+        };
+        let text = write(add_vision_id)?;
+        let seen = parts.iter().any(|part| !matches!(part, Part::Text { .. }));
+        if add_vision_id && seen && text == write(false)? {
+            return Err(ProcessorError::Template("it has no numbers for pictures (add_vision_id)".into()));
+        }
+        Ok(text)
     }
 }
 
@@ -135,13 +147,27 @@ mod tests {
             {% if add_generation_prompt %}|{% endif %}";
         let chat = Chat::compile(source.to_owned()).expect("compiles");
         let parts = [Part::Image, Part::Text { text: " a < b ".to_owned() }, Part::Image];
-        assert_eq!(chat.render(&parts).expect("renders"), "USER:<img>a < b<img>|");
+        assert_eq!(chat.render(&parts, false).expect("renders"), "USER:<img>a < b<img>|");
+    }
+
+    #[test]
+    fn pictures_are_numbered_where_the_template_can() {
+        let source = "{% for c in messages[0]['content'] %}{% if c['type'] == 'image' %}{% if add_vision_id %}\
+            Picture {{ loop.index }}: {% endif %}<img>{% else %}{{ c['text'] }}{% endif %}{% endfor %}";
+        let chat = Chat::compile(source.to_owned()).expect("compiles");
+        let parts = [Part::Image, Part::Text { text: "a".to_owned() }];
+        assert_eq!(chat.render(&parts, true).expect("renders"), "Picture 1: <img>a");
+        assert_eq!(chat.render(&parts, false).expect("renders"), "<img>a");
+        assert_eq!(chat.render(&parts[1..], true).expect("nothing to number"), "a");
+        let plain = Chat::compile("<img>".to_owned()).expect("compiles");
+        let error = plain.render(&parts, true).expect_err("no numbers").to_string();
+        assert!(error.contains("add_vision_id"), "{error}");
     }
 
     #[test]
     fn a_template_that_refuses_says_why() {
         let chat = Chat::compile("{{ raise_exception('no pictures here') }}".to_owned()).expect("compiles");
-        let error = chat.render(&[]).expect_err("refused").to_string();
+        let error = chat.render(&[], false).expect_err("refused").to_string();
         assert!(error.contains("no pictures here"), "{error}");
     }
 
@@ -162,7 +188,7 @@ mod tests {
         ] {
             let source = format!("{long}{source}");
             let chat = Chat::compile(source.clone()).expect("compiles");
-            let said = chat.render(&[]).expect_err(&source).to_string();
+            let said = chat.render(&[], false).expect_err(&source).to_string();
             assert!(said.starts_with("chat template: ") && said.len() < 500, "{source}: {said}");
         }
     }
@@ -180,6 +206,6 @@ mod tests {
             "{% for c in messages[0]['content'] %}{{ c['text'].replace('<image>', '').strip() }}{% endfor %}";
         let chat = Chat::compile(source.to_owned()).expect("compiles");
         let text = "word ".repeat(1_000_000);
-        assert_eq!(chat.render(&[Part::Text { text: text.clone() }]).expect("renders"), text.trim());
+        assert_eq!(chat.render(&[Part::Text { text: text.clone() }], false).expect("renders"), text.trim());
     }
 }

@@ -103,15 +103,21 @@ impl Processor {
         let mut parts = vec![Part::Image; pictures.len()];
         parts.push(Part::Text { text: text.to_owned() });
         let media: Vec<Medium> = pictures.iter().map(|&grid| grid.into()).collect();
-        self.prompt_of(&parts, &media)
+        self.prompt_of(&parts, &media, false)
     }
 
     /// A user's turn of texts, pictures and videos in any order; `media` are the pictures and videos in that order.
+    /// `add_vision_id` has the template number them ("Picture 1: ").
     ///
     /// # Errors
-    /// If the template refuses it, the tokens are too many for the model, or places and media do not match.
-    pub fn prompt_of(&self, parts: &[Part], media: &[Medium]) -> Result<Prompt, ProcessorError> {
-        let text = self.chat.render(parts)?;
+    /// If the template refuses it or numbers nothing, the tokens are too many for the model, or places and media do not match.
+    pub fn prompt_of(
+        &self,
+        parts: &[Part],
+        media: &[Medium],
+        add_vision_id: bool,
+    ) -> Result<Prompt, ProcessorError> {
+        let text = self.chat.render(parts, add_vision_id)?;
         let mut ids = Vec::new();
         let mut next = media.iter();
         for id in self.encode(&text)? {

@@ -70,7 +70,7 @@ fn parts_keep_their_order() {
     let small: Medium = Grid { t: 1, h: 2, w: 2 }.into();
     let text = |text: &str| Part::Text { text: text.to_owned() };
     let parts = [text("a"), Part::Image, text("b"), Part::Image];
-    let prompt = processor.prompt_of(&parts, &[small, small]).expect("fits");
+    let prompt = processor.prompt_of(&parts, &[small, small], false).expect("fits");
     assert_eq!(prompt.ids, [0, 90, 1, 90, 27]);
 }
 
@@ -80,7 +80,8 @@ fn a_video_stands_for_as_many_placeholders_as_its_groups_of_frames_have_tokens()
     let text = |text: &str| Part::Text { text: text.to_owned() };
     let video = Medium { grid: Grid { t: 2, h: 2, w: 4 }, seconds_per_group: Some(1.0) };
     let parts = [text("a"), Part::Video, text("b"), Part::Image];
-    let prompt = processor.prompt_of(&parts, &[video, Grid { t: 1, h: 2, w: 2 }.into()]).expect("fits");
+    let media = [video, Grid { t: 1, h: 2, w: 2 }.into()];
+    let prompt = processor.prompt_of(&parts, &media, false).expect("fits");
     assert_eq!(prompt.ids, [0, 91, 91, 91, 91, 1, 90, 27]);
     assert_eq!(prompt.slots, [1, 2, 3, 4, 6]);
 }
@@ -90,7 +91,8 @@ fn a_template_without_a_place_for_videos_is_named_as_the_reason() {
     let folder = folder();
     write(&folder, "chat_template.json", &json!({"chat_template": "a"}));
     let video = Medium { grid: Grid { t: 1, h: 2, w: 2 }, seconds_per_group: Some(1.0) };
-    let error = read(&folder).expect("whole").prompt_of(&[Part::Video], &[video]).expect_err("no place");
+    let processor = read(&folder).expect("whole");
+    let error = processor.prompt_of(&[Part::Video], &[video], false).expect_err("no place");
     assert!(error.to_string().contains("1 pictures and videos were given"), "{error}");
     assert!(error.to_string().contains("chat template"), "{error}");
 }

@@ -1,5 +1,7 @@
 //! The ranges that settings must lie in, and what must fit together.
 
+mod video;
+
 use std::collections::BTreeSet;
 use std::fmt::Display;
 
@@ -7,7 +9,7 @@ use crate::check::Finding;
 use crate::hosts::{Hosts, Launcher};
 use crate::position::Path;
 use crate::run::{Run, Stage, StageKind};
-use crate::sections::{DataSource, Lora, Reference, Sampler, Scope, Trainable};
+use crate::sections::{DataSource, Fault, Lora, Phase, Reference, Sampler, Scope, Trainable};
 
 /// Collects what does not hold.
 #[derive(Default)]
@@ -64,7 +66,7 @@ pub(crate) fn run_limits(run: &Run) -> Vec<Finding> {
     limits.at_least(run.checkpoint.every, 1, &at("checkpoint.every"));
     limits.at_least(run.checkpoint.keep.into(), 1, &at("checkpoint.keep"));
     for (i, fault) in run.faults.iter().enumerate() {
-        limits.at_least(fault.step, 1, &at("faults").index(i).key("step"));
+        fault_limits(fault, &at("faults").index(i), &mut limits);
     }
     limits.at_least(run.stages.len() as u64, 1, &at("stages"));
     let mut names = BTreeSet::new();
@@ -74,6 +76,21 @@ pub(crate) fn run_limits(run: &Run) -> Vec<Finding> {
         stage_limits(stage, &at, &mut limits);
     }
     limits.0
+}
+
+/// A fault strikes at a rank and step, or at a sample.
+fn fault_limits(fault: &Fault, at: &Path, limits: &mut Limits) {
+    let Fault { rank, step, sample, phase, .. } = fault;
+    let placed = rank.is_some() && step.is_some() && sample.is_none();
+    let named = rank.is_none() && step.is_none() && sample.is_some();
+    let found = format!("{fault:?}");
+    limits.demand(placed || named, at, &found, "rank and step, or sample");
+    limits.at_least(step.unwrap_or(1), 1, &at.key("step"));
+    if named {
+        let expected = "rollout or update, where a sample is named";
+        let fits = matches!(phase, Phase::Rollout | Phase::Update);
+        limits.demand(fits, &at.key("phase"), &format!("{phase:?}"), expected);
+    }
 }
 
 fn stage_limits(stage: &Stage, at: &Path, limits: &mut Limits) {
@@ -175,6 +192,7 @@ fn data_limits(stage: &Stage, at: &Path, limits: &mut Limits) {
         let expected = format!("at least {TOKEN_SIDE}, the side of a visual token");
         limits.demand(side >= TOKEN_SIDE, &at.key("longest_side"), side, &expected);
     }
+    video::check(stage, at, limits);
     let least = TOKEN_SIDE * TOKEN_SIDE;
     for (key, value) in [("min_pixels", data.min_pixels), ("max_pixels", data.max_pixels)] {
         let expected = format!("at least {least}, the area of a visual token");

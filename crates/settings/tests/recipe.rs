@@ -214,6 +214,8 @@ fn a_wrong_override_is_quoted_with_the_way_out() {
             "objective.sync_mixture=0",
             "--set objective.sync_mixture=0: objective.sync_mixture 0 must be above 0 and at most 1",
         ),
+        ("data.fps=4", "--set data.fps=4: data.fps 4 must be absent without video: native"),
+        ("data.video=film", "--set data.video=film: data.video: expected pictures or native, got \"film\""),
         ("optimizer.lr=[", "--set optimizer.lr=[: the value is not YAML"),
         ("optimizer.lr=.nan", "--set optimizer.lr=.nan: optimizer.lr: expected a finite number, got .nan"),
         ("=1", "--set =1: unknown key \"\""),
@@ -245,6 +247,19 @@ fn a_contract_key_with_the_value_that_this_version_has_is_taken() {
     let with = format!("{RECIPE}recovery: {{ redundancy: none }}\n");
     let run = parse(&with, &["rollout.weights=gathered", "objective.reference=initial"]).expect("taken");
     assert_eq!(run, parse(RECIPE, &[]).expect("a good recipe"));
+}
+
+#[test]
+fn a_fault_strikes_at_a_rank_and_step_or_on_a_sample() {
+    let plan =
+        |fault: &str| parse(RECIPE, &[&format!("faults=[{{{fault}, do: kill}}]")]).map(|run| run.faults);
+    assert!(plan("rank: 0, step: 1, phase: commit").is_ok());
+    assert!(plan("sample: a/b, phase: update").is_ok());
+    let said = |fault: &str| plan(fault).expect_err("refused").to_string();
+    assert!(said("rank: 0, step: 0, phase: commit").contains("faults[0].step 0 must be at least 1"));
+    assert!(said("sample: a/b, phase: commit").contains("must be rollout or update"));
+    assert!(said("rank: 0, phase: update").contains("must be rank and step, or sample"));
+    assert!(said("rank: 0, step: 1, sample: a, phase: update").contains("must be rank and step, or sample"));
 }
 
 #[test]

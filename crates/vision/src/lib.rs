@@ -4,6 +4,7 @@
 //! decode(path) → Rgb → [augment] → resize(smart_resize) → patches [grid, 3·2·14·14]
 //!                 └──→ Distortion::apply(level, seed) → Rgb → encode_png
 //! video(frames) → patches [grid, 3·2·14·14], two frames a patch
+//! video_frames(path) → frames at an even rate, each Rgb → patches
 //! video_pictures(path) → a mosaic of 16 frames and three single ones, each Rgb
 //! ```
 //!
@@ -37,6 +38,6 @@ pub use random::Draws;
 pub use resize::{resize, smart_resize};
 pub use rgb::Rgb;
 pub use video::{
-    FrameCache, MAX_FRAME_PIXELS, MAX_MOSAIC_PIXELS, MOSAIC_FRAMES, PICTURES, VideoAbout, VideoOptions,
-    VideoPictures, VideoSettings, video, video_pictures,
+    FrameCache, FramesAbout, MAX_FRAME_PIXELS, MAX_MOSAIC_PIXELS, MOSAIC_FRAMES, PICTURES, VideoAbout, VideoOptions,
+    VideoFrames, VideoPictures, VideoSettings, video, video_frames, video_pictures,
 };

@@ -160,24 +160,32 @@ impl PatchSettings {
 /// If the settings cannot be or the picture's aspect ratio is above 200.
 pub fn patches(picture: &Rgb, settings: &PatchSettings) -> Result<Patches, Error> {
     let mut values = Vec::new();
-    let grid = group(std::slice::from_ref(picture), settings, &mut values)?;
+    let grid = settings.grid(picture.width(), picture.height())?;
+    group(std::slice::from_ref(picture), grid, settings, &mut values)?;
     Ok(Patches { values, grid })
 }
 
-/// Appends the patches of one group of frames of one size, `settings.temporal` or fewer: the last one is repeated.
+/// Appends the patches of one group of frames, `settings.temporal` or fewer: the last one is repeated. `grid` says at
+/// which size each is looked at.
 ///
 /// # Errors
-/// As [`patches`].
-pub(crate) fn group(frames: &[Rgb], settings: &PatchSettings, values: &mut Vec<f32>) -> Result<Grid, Error> {
-    let first = frames.first().ok_or(Error::NoFrames)?;
-    let grid = settings.grid(first.width(), first.height())?;
+/// If there is no frame, or it cannot have that size.
+pub(crate) fn group(
+    frames: &[Rgb],
+    grid: Grid,
+    settings: &PatchSettings,
+    values: &mut Vec<f32>,
+) -> Result<(), Error> {
     let (patch, merge) = (settings.patch, settings.merge);
     let frames: Vec<_> =
         frames.iter().map(|f| resized(f, grid.w * patch, grid.h * patch)).collect::<Result<_, _>>()?;
     let levels = normalised_levels(settings);
+    if frames.is_empty() {
+        return Err(Error::NoFrames);
+    }
     // A patch of each frame, `[channels, patch, patch]`.
     let mut cut = vec![vec![0.0; 3 * patch * patch]; frames.len()];
-    crate::pages::reserve(values, grid.patches() * 3 * settings.temporal * patch * patch);
+    crate::pages::reserve(values, grid.h * grid.w * 3 * settings.temporal * patch * patch);
     for (y, x) in places(grid, merge) {
         for (cut, frame) in cut.iter_mut().zip(&frames) {
             normalise(frame, (y * patch, x * patch), &levels, cut);
@@ -189,7 +197,7 @@ pub(crate) fn group(frames: &[Rgb], settings: &PatchSettings, values: &mut Vec<f
             }
         }
     }
-    Ok(grid)
+    Ok(())
 }
 
 /// Row and column of each patch; those of one merged token follow each other.

@@ -14,6 +14,12 @@ pub(super) enum Part {
         /// Frames a second.
         fps: f64,
     },
+    /// A video file, of which frames are taken.
+    Clip {
+        path: PathBuf,
+        /// Frames a second that are taken; the model's own when absent.
+        fps: Option<f64>,
+    },
 }
 
 /// Of frames that do not say it; what qwen-vl-utils samples.
@@ -63,7 +69,18 @@ fn part(value: &Value, number: usize) -> Result<Part, String> {
     match known[1] {
         "text" => Ok(Part::Text(text(own, &field("text"))?)),
         "image" => Ok(Part::Image(text(own, &field("image"))?.into())),
+        _ if own.is_string() => {
+            let fps = fields.get("fps").map(|value| rate(value, &field("fps"))).transpose()?;
+            Ok(Part::Clip { path: text(own, &field("video"))?.into(), fps })
+        }
         _ => {
+            if !own.is_array() {
+                let got = quoted(own);
+                return Err(format!(
+                    "{}: expected a video file or a list of picture files, got {got}",
+                    field("video")
+                ));
+            }
             let frames = paths(own, &field("video"))?;
             if frames.is_empty() {
                 return Err(format!(
@@ -71,7 +88,8 @@ fn part(value: &Value, number: usize) -> Result<Part, String> {
                     field("video")
                 ));
             }
-            Ok(Part::Video { frames, fps: rate(fields.get("fps"), &field("fps"))? })
+            let fps = fields.get("fps").map_or(Ok(FPS), |value| rate(value, &field("fps")))?;
+            Ok(Part::Video { frames, fps })
         }
     }
 }
@@ -90,8 +108,7 @@ fn paths(value: &Value, field: &str) -> Result<Vec<PathBuf>, String> {
     paths.collect()
 }
 
-fn rate(value: Option<&Value>, field: &str) -> Result<f64, String> {
-    let Some(value) = value else { return Ok(FPS) };
+fn rate(value: &Value, field: &str) -> Result<f64, String> {
     let rate = value.as_f64().filter(|rate| rate.is_finite() && *rate > 0.0);
     rate.ok_or_else(|| format!("{field}: expected frames a second, above 0, got {}", quoted(value)))
 }
@@ -124,6 +141,14 @@ mod tests {
             of(&long),
             Ok(vec![text("x"), image("a.png"), video(&["f", "g"], 2.0), video(&["f"], 8.0)])
         );
+    }
+
+    #[test]
+    fn a_video_is_a_file_or_its_frames() {
+        let clip = |fps: Option<f64>| vec![Part::Clip { path: "a.mp4".into(), fps }];
+        assert_eq!(of(&json!({"content": [{"type": "video", "video": "a.mp4"}]})), Ok(clip(None)));
+        assert_eq!(of(&json!({"content": [{"type": "video", "video": "a.mp4", "fps": 1}]})), Ok(clip(Some(1.0))));
+        assert!(of(&json!({"content": [{"type": "video", "video": "a.mp4", "fps": "1"}]})).is_err());
     }
 
     #[test]
@@ -160,8 +185,8 @@ mod tests {
             ),
             (json!({"content": [{"type": "video", "video": []}]}), "content[0].video: is empty"),
             (
-                json!({"content": [{"type": "video", "video": "a.mp4"}]}),
-                "content[0].video: expected a list of picture files, got \"a.mp4\"",
+                json!({"content": [{"type": "video", "video": 1}]}),
+                "content[0].video: expected a video file or a list of picture files, got 1",
             ),
             (
                 json!({"content": [{"type": "video", "video": ["a"], "fps": 0}]}),

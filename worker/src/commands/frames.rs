@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use serde::Serialize;
-use vision::{FrameCache, VideoAbout, VideoOptions, encode_png, video_pictures};
+use serde_json::Value;
+use vision::{FrameCache, Rgb, VideoOptions, VideoSettings, encode_png, video_frames, video_pictures};
 
 use super::request;
 use crate::failure::Failure;
@@ -21,6 +22,15 @@ pub struct Args {
     /// A folder, made where it is missing, for NAME_0.png (the mosaic) and NAME_1.png to NAME_3.png (single frames).
     #[arg(long)]
     output: PathBuf,
+    /// The video's own frames instead, NAME_0.png and on, sampled and resized as transformers' Qwen2VLVideoProcessor does.
+    #[arg(long, conflicts_with_all = ["longest_side", "cache"])]
+    native: bool,
+    /// Frames a second that are taken.
+    #[arg(long, requires = "native", default_value_t = VideoSettings::default().fps)]
+    fps: f64,
+    /// The most frames that are taken.
+    #[arg(long, requires = "native", default_value_t = VideoSettings::default().max_frames)]
+    max_frames: usize,
     /// The longest side of each picture, pixels; the frames' own size when absent.
     #[arg(long)]
     longest_side: Option<NonZeroUsize>,
@@ -47,7 +57,35 @@ struct Timing {
 struct Line<'a> {
     video: &'a Path,
     #[serde(flatten)]
-    about: &'a VideoAbout,
+    about: &'a Value,
+}
+
+/// A video's pictures or frames.
+struct Made {
+    pictures: Vec<Rgb>,
+    about: Value,
+    notes: Vec<String>,
+}
+
+fn make(args: &Args, threads: usize) -> Result<Made, Failure> {
+    if args.native {
+        let (fps, max_frames) = (args.fps, args.max_frames);
+        if !(fps.is_finite() && fps > 0.0) || max_frames == 0 {
+            return Err(Failure::input(format!("--fps {fps} --max-frames {max_frames}: expected both above 0")));
+        }
+        let settings = VideoSettings { fps, max_frames, ..VideoSettings::default() };
+        let taken = video_frames(&args.video, &settings, threads).map_err(Failure::input)?;
+        let about = serde_json::to_value(&taken.about).map_err(Failure::other)?;
+        return Ok(Made { pictures: taken.frames, about, notes: taken.about.notes });
+    }
+    let options = VideoOptions { longest_side: args.longest_side.map(NonZeroUsize::get), threads };
+    let made = match &args.cache {
+        Some(folder) => FrameCache::new(folder.clone()).pictures(&args.video, &options),
+        None => video_pictures(&args.video, &options),
+    };
+    let made = made.map_err(Failure::input)?;
+    let about = serde_json::to_value(&made.about).map_err(Failure::other)?;
+    Ok(Made { pictures: made.pictures, about, notes: made.about.notes })
 }
 
 /// Writes a video's pictures, and on stdout a JSON line with the times of the frames taken (seconds after the first
@@ -58,23 +96,13 @@ struct Line<'a> {
 #[expect(clippy::needless_pass_by_value, reason = "every subcommand takes its arguments by value")]
 pub fn run(args: Args) -> Result<(), Failure> {
     let threads = args.threads.or_else(|| std::thread::available_parallelism().ok());
-    let options = VideoOptions {
-        longest_side: args.longest_side.map(NonZeroUsize::get),
-        threads: threads.map_or(1, NonZeroUsize::get),
-    };
-    let make = || {
-        let made = match &args.cache {
-            Some(folder) => FrameCache::new(folder.clone()).pictures(&args.video, &options),
-            None => video_pictures(&args.video, &options),
-        };
-        made.map_err(Failure::input)
-    };
-    let mut made = make()?;
+    let threads = threads.map_or(1, NonZeroUsize::get);
+    let mut made = make(&args, threads)?;
     if let Some(path) = &args.timing {
         let start = Instant::now();
-        made = make()?;
+        made = make(&args, threads)?;
         let seconds = start.elapsed().as_secs_f64();
-        request::write_lines(path, &[Timing { threads: options.threads, seconds }])?;
+        request::write_lines(path, &[Timing { threads, seconds }])?;
     }
     fs::create_dir_all(&args.output).map_err(|e| {
         Failure::input(format!("{}: {e}; expected a folder to write to", args.output.display()))
@@ -86,7 +114,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         let bytes = encode_png(picture).map_err(Failure::other)?;
         request::in_place(&args.output.join(name), |partial| fs::write(partial, &bytes))?;
     }
-    for note in &made.about.notes {
+    for note in &made.notes {
         tracing::warn!("{}: {note}", args.video.display());
     }
     let line = Line { video: &args.video, about: &made.about };

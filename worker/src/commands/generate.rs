@@ -20,7 +20,9 @@ pub struct Args {
     #[arg(long)]
     model: PathBuf,
     /// JSON lines: {"id", "images": [path], "prompt"}, or {"id", "content"}: a list of {"type": "text", "text"},
-    /// {"type": "image", "image": path} and {"type": "video", "video": [frame paths], "fps": 2.0}.
+    /// {"type": "image", "image": path} and {"type": "video", "video": [frame paths], "fps": 2.0}, or a
+    /// video file of which so many frames a second are taken. With "add_vision_id": true pictures and videos are numbered
+    /// ("Picture 1: ").
     #[arg(long)]
     input: PathBuf,
     /// JSON lines: {"id", "completions": [{"text", "ids", "logprobs"}]}; log-probabilities are of the full softmax
@@ -112,8 +114,8 @@ pub fn run(args: Args) -> Result<(), Failure> {
         tch::set_num_threads(i32::from(threads.max(1)));
     }
     let requests = request::read(&args.input)?;
-    let mut loaded = Loaded::open(&args.model, args.dtype.kind(), device)?;
-    loaded.qwen = Qwen::fastest(loaded.qwen.config, args.dtype.kind(), device);
+    let mut loaded = Loaded::open(&args.model, request::kind(args.dtype), device)?;
+    loaded.qwen = Qwen::fastest(loaded.qwen.config, request::kind(args.dtype), device);
     let start = Instant::now();
     let processor = &loaded.processor;
     let prepare = |request: &Request| request.prepare(processor);

@@ -20,7 +20,8 @@ pub struct Args {
     model: PathBuf,
     /// JSON lines: {"id", "images": [path], "prompt", "completion"}, or with "content" in place of images and prompt:
     /// a list of {"type": "text", "text"}, {"type": "image", "image": path} and {"type": "video", "video": [frame
-    /// paths], "fps": 2.0}.
+    /// paths], "fps": 2.0}, or a video file of which so many frames a second are taken. With "add_vision_id": true pictures
+    /// and videos are numbered ("Picture 1: ").
     #[arg(long)]
     input: PathBuf,
     /// JSON lines: {"id", "prompt_tokens", "completion_ids", "logprobs"}.
@@ -62,7 +63,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         tch::set_num_threads(i32::from(threads.max(1)));
     }
     let requests = request::read(&args.input)?;
-    let Loaded { qwen, mut params, processor } = Loaded::open(&args.model, args.dtype.kind(), device)?;
+    let Loaded { qwen, mut params, processor } = Loaded::open(&args.model, request::kind(args.dtype), device)?;
     let prepare = |request: &Request| prepare(request, &processor);
     let lines = ahead(ahead::threads(), requests.iter(), prepare, |ready| {
         let scored = ready.enumerate().map(|(number, ready)| {

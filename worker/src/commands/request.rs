@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::fs;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use checkpoint::weights::WeightFiles;
+pub(super) use judge::Dtype;
 use model::{Config, Medium, Params, Processor, Qwen, pixel_values};
 use safetensors::tensor::{Dtype as Element, TensorView};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use tch::{Device, Kind, Tensor};
-use vision::Patches;
+use vision::{Patches, VideoSettings};
 
 use super::content::{self, Part};
 use crate::failure::Failure;
@@ -24,6 +25,8 @@ pub(super) struct Request {
     pub(super) id: String,
     /// The user's turn.
     turn: Vec<Part>,
+    /// Whether its pictures and videos are numbered.
+    add_vision_id: bool,
     /// What is scored; not used by generation.
     pub(super) completion: Option<String>,
     /// File and line.
@@ -65,6 +68,11 @@ impl Request {
         Ok(Self {
             id: text("id")?.ok_or("id: is missing, expected a string")?,
             turn: content::turn(fields)?,
+            add_vision_id: match fields.get("add_vision_id") {
+                None | Some(Value::Null) => false,
+                Some(Value::Bool(flag)) => *flag,
+                Some(other) => return Err(format!("add_vision_id: expected true or false, got {other}")),
+            },
             completion: text("completion")?,
             place: place.to_owned(),
         })
@@ -72,7 +80,7 @@ impl Request {
 
     /// Whether both ask the same.
     pub(super) fn same_turn(&self, other: &Self) -> bool {
-        self.turn == other.turn
+        (&self.turn, self.add_vision_id) == (&other.turn, other.add_vision_id)
     }
 
     /// What is wrong with it, with where it stands.
@@ -95,6 +103,13 @@ impl Request {
                     let seconds = processor.videos.frames.temporal as f64 / fps;
                     (model::Part::Video, Some((cut, Some(seconds))))
                 }
+                Part::Clip { path, fps } => {
+                    let own = &processor.videos;
+                    let settings = VideoSettings { fps: fps.unwrap_or(own.fps), ..own.clone() };
+                    let taken = vision::video_frames(path, &settings, 1).map_err(|e| self.wrong(e))?;
+                    let cut = taken.patches(&settings).map_err(|e| self.wrong(e))?;
+                    (model::Part::Video, Some((cut, Some(taken.seconds_per_group(&settings)))))
+                }
             };
             parts.push(part);
             if let Some((cut, seconds_per_group)) = medium {
@@ -102,26 +117,17 @@ impl Request {
                 pictures.push(cut);
             }
         }
-        let prompt = processor.prompt_of(&parts, &media).map_err(|e| self.wrong(e))?;
+        let prompt =
+            processor.prompt_of(&parts, &media, self.add_vision_id).map_err(|e| self.wrong(e))?;
         Ok(Ready { prompt, pictures })
     }
 }
 
-/// How the tools compute.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(super) enum Dtype {
-    /// f32 throughout.
-    Float32,
-    /// bf16 weights and activations.
-    Bfloat16,
-}
-
-impl Dtype {
-    pub(super) fn kind(self) -> Kind {
-        match self {
-            Self::Float32 => Kind::Float,
-            Self::Bfloat16 => Kind::BFloat16,
-        }
+/// What the tools compute in.
+pub(super) fn kind(dtype: Dtype) -> Kind {
+    match dtype {
+        Dtype::Float32 => Kind::Float,
+        Dtype::Bfloat16 => Kind::BFloat16,
     }
 }
 
@@ -187,21 +193,10 @@ pub(super) fn write_lines<T: Serialize>(path: &Path, lines: &[T]) -> Result<(), 
     in_place(path, |partial| fs::File::create(partial)?.write_all(&text))
 }
 
-/// Lets `write` fill a file beside `path`, then renames it into place; a pipe or a device is written to as it is.
+/// As [`judge::in_place`].
 pub(super) fn in_place<E: Display>(
     path: &Path,
     write: impl FnOnce(&Path) -> Result<(), E>,
 ) -> Result<(), Failure> {
-    let mut partial = path.as_os_str().to_owned();
-    partial.push(".partial");
-    let partial = PathBuf::from(partial);
-    let failed = |e: &dyn Display| {
-        let _ = fs::remove_file(&partial);
-        Failure::other(format!("{}: {e}", path.display()))
-    };
-    if fs::metadata(path).is_ok_and(|there| !there.is_file()) {
-        return write(path).map_err(|e| failed(&e));
-    }
-    write(&partial).map_err(|e| failed(&e))?;
-    fs::rename(&partial, path).map_err(|e| failed(&e))
+    Ok(judge::in_place(path, write)?)
 }

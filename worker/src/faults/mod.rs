@@ -20,7 +20,8 @@ const FOR_EVER: Duration = Duration::from_secs(3600);
 /// How long the session may take to send what was reported.
 const SENDING: Duration = Duration::from_millis(200);
 
-/// The faults of this rank. Each strikes once a run: the process that takes a killed one's place goes on.
+/// The faults of this rank. Each strikes once a run: the process that takes a killed one's place goes on. Those of a
+/// sample strike whoever has it before him, each time.
 #[derive(Clone, Debug)]
 pub struct Faults(Arc<Planned>);
 
@@ -38,7 +39,8 @@ impl Faults {
     /// Those that `run` plans for `rank`.
     #[must_use]
     pub fn of(run: &settings::Run, run_id: &str, rank: u32) -> Self {
-        let own = run.faults.iter().cloned().enumerate().filter(|(_, fault)| fault.rank == rank);
+        let is_own = |fault: &Fault| fault.rank.is_none_or(|of| of == rank);
+        let own = run.faults.iter().cloned().enumerate().filter(|(_, fault)| is_own(fault));
         Self(Arc::new(Planned {
             run_id: run_id.to_owned(),
             rank,
@@ -60,7 +62,19 @@ impl Faults {
     }
 
     fn at(&self, step: u64, phase: Phase) -> Option<&(usize, Fault)> {
-        self.0.own.iter().find(|(_, fault)| (fault.step, fault.phase) == (step, phase))
+        self.0.own.iter().find(|(_, fault)| (fault.step, fault.phase) == (Some(step), phase))
+    }
+
+    /// Does what is planned for one of `samples`, each time that a rank works on it.
+    pub fn strike_on<'a>(&self, samples: impl Iterator<Item = &'a str>, phase: Phase) {
+        let samples: Vec<&str> = samples.collect();
+        let holds = |fault: &Fault| {
+            fault.phase == phase && fault.sample.as_deref().is_some_and(|sample| samples.contains(&sample))
+        };
+        let Some((place, fault)) = self.0.own.iter().find(|(_, fault)| holds(fault)) else { return };
+        let before = self.has_struck(*place);
+        warn!(sample = ?fault.sample, ?phase, action = ?fault.action, before, "planned fault");
+        act(fault.action);
     }
 
     /// Does what is planned for this moment.
@@ -74,15 +88,7 @@ impl Faults {
             // What was reported is to be on its way: that is what this moment means.
             thread::sleep(SENDING);
         }
-        match fault.action {
-            FaultAction::Kill => signal(libc::SIGKILL),
-            FaultAction::Stop => signal(libc::SIGSTOP),
-            // SAFETY: it takes no pointers and does not return.
-            FaultAction::Exit => unsafe { libc::_exit(3) },
-            FaultAction::Hang => loop {
-                thread::sleep(FOR_EVER);
-            },
-        }
+        act(fault.action);
     }
 
     /// Whether it has struck in this run; notes that it does now.
@@ -102,6 +108,18 @@ impl Faults {
     }
 }
 
+fn act(action: FaultAction) {
+    match action {
+        FaultAction::Kill => signal(libc::SIGKILL),
+        FaultAction::Stop => signal(libc::SIGSTOP),
+        // SAFETY: it takes no pointers and does not return.
+        FaultAction::Exit => unsafe { libc::_exit(3) },
+        FaultAction::Hang => loop {
+            thread::sleep(FOR_EVER);
+        },
+    }
+}
+
 fn signal(number: libc::c_int) {
     // SAFETY: kill takes no pointers; what it does to this process is the fault's purpose.
     unsafe { libc::kill(libc::getpid(), number) };
@@ -116,10 +134,14 @@ mod tests {
         let folder = tempfile::tempdir().expect("temporary folder");
         let output = format!("run.output={}", folder.path().display());
         let mut run = settings::default_run(&[output]).expect("defaults");
-        run.faults = vec![
-            Fault { rank: 0, step: 2, phase: Phase::Update, action: FaultAction::Kill },
-            Fault { rank: 1, step: 2, phase: Phase::Backward, action: FaultAction::Kill },
-        ];
+        let fault = |rank, phase| Fault {
+            rank: Some(rank),
+            step: Some(2),
+            sample: None,
+            phase,
+            action: FaultAction::Kill,
+        };
+        run.faults = vec![fault(0, Phase::Update), fault(1, Phase::Backward)];
         let faults = Faults::of(&run, "a", 1);
         assert!(faults.planned(2, Phase::Backward));
         assert!(!faults.planned(2, Phase::Update) && !faults.planned(1, Phase::Backward));

@@ -64,7 +64,8 @@ fn a_closed_stream_is_a_loss_at_once_where_nobody_sees_workers_exit() {
 #[test]
 fn a_worker_that_gives_its_reason_is_quoted_and_wrong_input_is_told_from_the_rest() {
     for (wrong_input, expected) in [(false, 1), (true, 2)] {
-        let mut rig = at_update();
+        let mut rig = Rig::new(2, vec![stage("explore", 20)]);
+        rig.run_until(|c| matches!(order(c), Some(Order::BeginStage(_))));
         let reason = "model.safetensors: tensor lm_head.weight is missing".to_owned();
         rig.say(1, Report::WorkFailed(proto::v1::WorkFailed { reason, wrong_input }));
         rig.pass(seconds(5));

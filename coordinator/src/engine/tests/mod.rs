@@ -7,11 +7,12 @@ mod exited;
 mod interrupted;
 mod joining;
 mod losses;
+mod quarantine;
 mod ready;
 mod simulation;
 mod tick;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use proto::v1::coordinator_message::Body as Order;
 use proto::v1::worker_message::Body as Report;
 use proto::v1::{
     Applied, CheckpointWritten, Counts, Evaluated, Formed, Join, Left, RolloutsReady, Sample, SampleRollout,
-    Sampling, StageReady, StepReady, StoreReady,
+    Sampling, StageReady, StepReady, StoreReady, TrainItem,
 };
 
 use super::*;
@@ -119,43 +120,66 @@ pub(super) fn obey(order: &Order) -> Option<Report> {
     })
 }
 
-/// What a faultless shell answers; every step has two samples of its own, and odd ones roll out first.
-pub(super) fn carry_out(command: &Command) -> Option<Event> {
-    let ids = |step: u64| vec![format!("{step}a"), format!("{step}b")];
-    let shared = |ids: Vec<String>, world: &[Rank]| -> BTreeMap<Rank, Vec<Sample>> {
-        let samples = ids.into_iter().map(|id| Sample { id, ..Sample::default() });
-        let mut shares: BTreeMap<Rank, Vec<Sample>> = world.iter().map(|r| (*r, Vec::new())).collect();
-        for (i, sample) in samples.enumerate() {
-            shares.entry(world[i % world.len()]).or_default().push(sample);
-        }
-        shares
+/// The samples of a step: six of its own.
+pub(super) fn ids(step: u64) -> Vec<String> {
+    ('a'..='f').map(|letter| format!("{step}{letter}")).collect()
+}
+
+/// The samples of `choice`, shared out to `world`.
+fn shared(ids: Vec<String>, choice: &Choice, world: &[Rank]) -> BTreeMap<Rank, Vec<Sample>> {
+    let samples = ids.into_iter().filter(|id| choice.holds(id)).map(|id| Sample { id, ..Sample::default() });
+    let mut shares: BTreeMap<Rank, Vec<Sample>> = world.iter().map(|r| (*r, Vec::new())).collect();
+    for (i, sample) in samples.enumerate() {
+        shares.entry(world[i % world.len()]).or_default().push(sample);
+    }
+    shares
+}
+
+fn update(step: u64, items: &BTreeMap<Rank, Vec<String>>) -> Plan {
+    let item = |id: &String| TrainItem {
+        sample: Some(Sample { id: id.clone(), ..Sample::default() }),
+        target: None,
     };
-    let update = |step: u64| UpdateWork {
+    let samples: BTreeSet<&String> = items.values().flatten().collect();
+    Plan::Update(UpdateWork {
         lr: 0.1,
         counts: Counts::default(),
-        items: BTreeMap::new(),
-        samples: ids(step),
+        items: items.iter().map(|(rank, share)| (*rank, share.iter().map(item).collect())).collect(),
+        samples: samples.into_iter().cloned().collect(),
         cursor: format!("cursor {step}"),
         metrics: [("reward".to_owned(), 1.5)].into(),
-    };
+    })
+}
+
+/// What a faultless shell answers that has a step's rollouts, or needs none.
+pub(super) fn updated_at_once(command: &Command) -> Option<Event> {
+    let Command::Plan { step, attempt, world, choice, .. } = command else { return None };
+    let share = |(rank, share): (Rank, Vec<Sample>)| (rank, share.into_iter().map(|s| s.id).collect());
+    let items = shared(ids(*step), choice, world).into_iter().map(share).collect();
+    Some(Event::Planned { step: *step, attempt: *attempt, plan: update(*step, &items) })
+}
+
+/// What a faultless shell answers; odd steps roll out first.
+pub(super) fn carry_out(command: &Command) -> Option<Event> {
     Some(match command {
-        Command::Plan { step, attempt, world, .. } if step % 2 == 1 => Event::Planned {
+        Command::Plan { step, attempt, world, choice, .. } if step % 2 == 1 => Event::Planned {
             step: *step,
             attempt: *attempt,
             plan: Plan::Rollout(RolloutWork {
-                samples: shared(ids(*step), world),
+                samples: shared(ids(*step), choice, world),
                 sampling: Sampling::default(),
             }),
         },
-        Command::Plan { step, attempt, .. } => {
-            Event::Planned { step: *step, attempt: *attempt, plan: Plan::Update(update(*step)) }
-        }
-        Command::Score { step, attempt, .. } => {
-            Event::Scored { step: *step, attempt: *attempt, plan: Plan::Update(update(*step)) }
+        Command::Plan { .. } => return updated_at_once(command),
+        Command::Score { step, attempt, rollouts, .. } => {
+            let id = |rollout: &SampleRollout| rollout.sample_id.clone();
+            let items =
+                rollouts.iter().map(|(rank, share)| (*rank, share.iter().map(id).collect())).collect();
+            Event::Scored { step: *step, attempt: *attempt, plan: update(*step, &items) }
         }
         Command::PlanEvaluation { epoch, set, world, .. } => Event::EvaluationPlanned {
             epoch: *epoch,
-            samples: shared(vec![format!("{set}1"), format!("{set}2"), format!("{set}3")], world),
+            samples: shared((1..=3).map(|n| format!("{set}{n}")).collect(), &Choice::default(), world),
             sampling: Sampling::default(),
         },
         Command::ScoreEvaluation { epoch, .. } => {
@@ -346,6 +370,8 @@ fn a_run_without_faults_does_everything_on_its_agenda_in_order() {
             Record::Checkpoint(c) => c.name.to_string(),
             Record::Ended { outcome } => outcome.clone(),
             Record::Discarded(d) => format!("discarded {}", d.step),
+            Record::Suspected(s) => format!("suspects {}", s.samples.len()),
+            Record::Quarantined(q) => format!("quarantined {}", q.sample),
             Record::Restored(r) => format!("restored {} to {}", r.from, r.to),
         })
         .collect();

@@ -18,6 +18,15 @@ pub struct Data {
     pub min_pixels: Option<u32>,
     /// Upper bound on a resized picture's area, pixels; the processor's own when absent.
     pub max_pixels: Option<u32>,
+    /// How the model is shown a video.
+    #[serde(skip_serializing_if = "VideoInput::is_pictures")]
+    pub video: VideoInput,
+    /// Frames a second of a video that is shown itself; the processor's own, or 2, when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fps: Option<f64>,
+    /// The most frames of a video that is shown itself; the processor's own, or 768, when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_frames: Option<u32>,
     /// The longest side of the pictures that are made of a video, pixels; the frames' own size when absent.
     pub longest_side: Option<u32>,
     /// A folder that keeps the pictures made of videos, by the videos' content; none are kept when absent.
@@ -46,6 +55,9 @@ impl Default for Data {
             test: Vec::new(),
             min_pixels: None,
             max_pixels: None,
+            video: VideoInput::Pictures,
+            fps: None,
+            max_frames: None,
             longest_side: None,
             frame_cache: None,
             sampler: Sampler::Mixed,
@@ -103,7 +115,7 @@ pub struct Declared {
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
-fn is_off(flag: &bool) -> bool {
+pub(super) fn is_off(flag: &bool) -> bool {
     !flag
 }
 
@@ -123,6 +135,24 @@ impl DataSource {
     #[must_use]
     pub fn pairs(&self) -> Vec<(PathBuf, PathBuf)> {
         Self::split(&self.manifest).into_iter().zip(Self::split(&self.media)).collect()
+    }
+}
+
+/// How the model is shown a video.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VideoInput {
+    /// As pictures: a mosaic of its whole length and single frames.
+    #[default]
+    Pictures,
+    /// Itself: its frames in groups, each token with its time.
+    Native,
+}
+
+impl VideoInput {
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+    fn is_pictures(&self) -> bool {
+        *self == Self::Pictures
     }
 }
 

@@ -69,15 +69,21 @@ impl Default for Checkpoint {
     }
 }
 
-/// A planned fault: at a rank, step and phase, do something. Refused without `--allow-faults`.
+/// A planned fault: at a rank, step and phase, do something; or whenever a rank works on a sample. Refused without
+/// `--allow-faults`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fault {
-    /// On which rank.
-    pub rank: u32,
-    /// At which step (1 is the first).
-    pub step: u64,
-    /// When in the step.
+    /// On which rank; absent where a sample is named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rank: Option<u32>,
+    /// At which step (1 is the first); absent where a sample is named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<u64>,
+    /// On every rank that has this sample before it, each time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sample: Option<String>,
+    /// When in the step; `rollout` or `update` where a sample is named.
     pub phase: Phase,
     /// What happens.
     #[serde(rename = "do")]

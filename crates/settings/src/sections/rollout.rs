@@ -44,6 +44,9 @@ pub struct Evaluation {
     /// A question to ask instead of the manifest's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub question: Option<String>,
+    /// Numbers a sample's pictures ("Picture 1: "), as the published code does when it judges.
+    #[serde(skip_serializing_if = "super::data::is_off")]
+    pub add_vision_id: bool,
     /// Resampled sets behind the intervals of SRCC and PLCC; 0: no intervals.
     pub bootstrap: u32,
     /// Ends a stage whose validation no longer gets better; absent: every stage takes all its steps.
@@ -71,6 +74,7 @@ impl Default for Evaluation {
             samples: 0,
             max_new_tokens: None,
             question: None,
+            add_vision_id: false,
             bootstrap: 1000,
             early_stop: None,
         }

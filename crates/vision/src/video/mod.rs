@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! Source::open(path) → scan: Timeline → spread(16), spread(3) → pick: frames → upright → Mosaic, singles
+//!                                     └→ sample(fps) ─────────→ pick: frames → upright → resized frames → patches
 //! ```
 //!
 //! FFmpeg reads through a file that we opened: it opens nothing itself, and knows only the containers in
@@ -10,6 +11,7 @@
 
 mod cache;
 mod convert;
+mod frames;
 mod mosaic;
 mod native;
 mod pick;
@@ -20,6 +22,7 @@ mod timeline;
 mod turn;
 
 pub use cache::FrameCache;
+pub use frames::{FramesAbout, VideoFrames, video_frames};
 pub use mosaic::{MAX_MOSAIC_PIXELS, MOSAIC_FRAMES};
 pub use native::{VideoSettings, video};
 pub use pictures::{PICTURES, VideoAbout, VideoOptions, VideoPictures, video_pictures};

@@ -17,15 +17,24 @@ pub struct VideoSettings {
     pub frames: PatchSettings,
     /// Tokens of a whole video that the pixels of its frames share; absent: each frame has `max_pixels`.
     pub budget: Option<usize>,
+    /// Frames a second that are taken of a video.
+    pub fps: f64,
+    /// The fewest frames that are taken, where there are so many.
+    pub min_frames: usize,
+    /// The most frames that are taken.
+    pub max_frames: usize,
 }
 
 /// The published files' names.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct RawVideo {
     #[serde(flatten)]
     frames: RawSettings,
     cap_pixels_per_frame: Option<bool>,
     max_video_tokens: Option<usize>,
+    fps: Option<f64>,
+    min_frames: Option<usize>,
+    max_frames: Option<usize>,
 }
 
 impl From<RawVideo> for VideoSettings {
@@ -34,11 +43,39 @@ impl From<RawVideo> for VideoSettings {
         Self {
             frames: raw.frames.within(128 * 28 * 28, 768 * 28 * 28),
             budget: capped.then(|| raw.max_video_tokens.unwrap_or(128_000)),
+            // What qwen-vl-utils takes; transformers has no rate of its own.
+            fps: raw.fps.unwrap_or(2.0),
+            min_frames: raw.min_frames.unwrap_or(4),
+            max_frames: raw.max_frames.unwrap_or(768),
         }
     }
 }
 
+impl Default for VideoSettings {
+    fn default() -> Self {
+        RawVideo::default().into()
+    }
+}
+
 impl VideoSettings {
+    /// The frames that are taken of so many that last so long, as transformers' `Qwen2VLVideoProcessor` samples them by
+    /// `fps`: whole groups, evenly from the first one on. A video with fewer frames than a group has is taken whole.
+    #[must_use]
+    pub fn sample(&self, frames: usize, seconds: f64) -> Vec<usize> {
+        let group = self.frames.temporal.max(1);
+        let whole = |count: usize| count / group * group;
+        // A little more than the product: a whole number of frames stays one in floating point.
+        let wanted = (seconds * self.fps * (1.0 + 1e-9)) as usize;
+        let count = whole(wanted.max(self.min_frames).min(whole(self.max_frames.min(frames))));
+        if count == 0 {
+            return (0..frames.min(group)).collect();
+        }
+        let step = frames as f64 / count as f64;
+        // f32, as torch counts.
+        let at = |place: usize| ((place as f64 * step) as f32 as usize).min(frames - 1);
+        (0..count).map(at).collect()
+    }
+
     /// How each of so many frames is resized and cut: under a budget a frame has an even share of 90 % of it, and at
     /// least 5 % more than `min_pixels`.
     #[must_use]
@@ -75,7 +112,8 @@ pub fn video<P: AsRef<Path>>(frames: &[P], settings: &VideoSettings) -> Result<P
             Ok(frame)
         });
         let decoded: Vec<Rgb> = decoded.collect::<Result<_, Error>>()?;
-        grid = Grid { t: grid.t + 1, ..group(&decoded, &settings, &mut values)? };
+        grid = Grid { t: grid.t + 1, ..settings.grid(decoded[0].width(), decoded[0].height())? };
+        group(&decoded, grid, &settings, &mut values)?;
     }
     Ok(Patches { values, grid })
 }
@@ -106,7 +144,7 @@ mod tests {
             mean: [0.0; 3],
             std: [1.0 / 255.0; 3],
         };
-        VideoSettings { frames, budget: None }
+        VideoSettings { frames, budget: None, ..VideoSettings::default() }
     }
 
     /// Flat frames of these sizes; the first has level 1, the next 2.
@@ -140,10 +178,29 @@ mod tests {
     }
 
     #[test]
+    fn frames_are_sampled_as_transformers_samples_them() {
+        // transformers 5.23, Qwen2VLVideoProcessor().sample_frames(VideoMetadata(frames, fps), fps=2).
+        let own = VideoSettings::default();
+        let of = |frames, fps: f64| own.sample(frames, frames as f64 / fps);
+        assert_eq!(of(250, 25.0), (0..20).map(|i| i * 25 / 2).collect::<Vec<_>>());
+        assert_eq!(of(132, 24.0), [0, 13, 26, 39, 52, 66, 79, 92, 105, 118]);
+        assert_eq!(of(24, 10.0), [0, 6, 12, 18]);
+        assert_eq!(of(7, 30.0), [0, 1, 3, 5]);
+        assert_eq!(of(3, 1.0), [0, 1]);
+        // Where transformers has no frame at all.
+        assert_eq!((of(1, 25.0), own.sample(5, 0.0)), (vec![0], vec![0, 1, 2, 3]));
+        let few = VideoSettings { max_frames: 5, ..own.clone() };
+        assert_eq!(few.sample(1000, 100.0), [0, 250, 500, 750]);
+    }
+
+    #[test]
     fn what_a_file_does_not_give_is_the_video_processors_own() {
         let read = |text: &str| serde_json::from_str::<VideoSettings>(text).expect("readable");
         let own = read("{}");
         assert_eq!((own.frames.min_pixels, own.frames.max_pixels, own.budget), (100_352, 602_112, None));
+        assert_eq!((own.fps, own.min_frames, own.max_frames), (2.0, 4, 768));
+        let rate = read(r#"{"fps": 4, "min_frames": 2, "max_frames": 8}"#);
+        assert_eq!((rate.fps, rate.min_frames, rate.max_frames), (4.0, 2, 8));
         // The published files for pictures, which transformers takes for videos where there are no others.
         let shared = read(r#"{"min_pixels": 3136, "max_pixels": 12845056, "patch_size": 14}"#);
         assert_eq!((shared.frames.min_pixels, shared.frames.max_pixels), (3_136, 12_845_056));

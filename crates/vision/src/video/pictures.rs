@@ -128,7 +128,7 @@ fn places(frames: &[usize], number: usize) -> Vec<usize> {
     frames.iter().enumerate().filter(|&(_, &frame)| frame == number).map(|(place, _)| place).collect()
 }
 
-fn notes(scan: &Scan, declared: Option<f64>, picked: &Picked, wanted: usize) -> Vec<String> {
+pub(super) fn notes(scan: &Scan, declared: Option<f64>, picked: &Picked, wanted: usize) -> Vec<String> {
     let mut notes = Vec::new();
     let found = scan.timeline.duration();
     if let Some(declared) = declared.filter(|declared| declared - found > (declared * 0.05).max(0.5)) {

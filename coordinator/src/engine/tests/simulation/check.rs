@@ -29,6 +29,8 @@ pub(super) struct Told {
     pub(super) epoch: Option<EpochRecord>,
     /// Surviving steps in order.
     pub(super) steps: Vec<StepRecord>,
+    /// In quarantine.
+    pub(super) left_out: BTreeSet<String>,
 }
 
 impl Told {
@@ -38,6 +40,7 @@ impl Told {
             match record {
                 Record::Epoch(epoch) => told.epoch = Some(epoch.clone()),
                 Record::Step(step) => told.steps.push(step.clone()),
+                Record::Quarantined(found) => drop(told.left_out.insert(found.sample.clone())),
                 Record::Restored(restored) => told.steps.retain(|step| step.step <= restored.to),
                 _ => {}
             }
@@ -85,12 +88,25 @@ impl World {
                         )
                     });
                 }
+                let mut expected = ids(step.step);
+                expected.retain(|id| !told.left_out.contains(id));
+                if step.samples != expected {
+                    let held = &step.samples;
+                    self.violate("ST-2", || {
+                        format!("step {} holds {held:?}, expected {expected:?}", step.step)
+                    });
+                }
                 let twice = step.samples.iter().find(|id| told.steps.iter().any(|s| s.samples.contains(*id)));
                 if let Some(id) = twice {
                     self.violate("ST-2", || format!("sample {id} is committed twice"));
                 }
                 if told.steps.iter().any(|s| (s.stage, s.number) == (step.stage, step.number)) {
                     self.violate("ST-2", || format!("step {} of its stage is committed twice", step.number));
+                }
+            }
+            Record::Quarantined(found) => {
+                if self.poison.as_ref().is_none_or(|(sample, _)| *sample != found.sample) {
+                    self.violate("QU-1", || format!("{} is quarantined, and harms nobody", found.sample));
                 }
             }
             _ => {}

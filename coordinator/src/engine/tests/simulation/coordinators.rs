@@ -178,7 +178,11 @@ impl World {
                 }
             }
             other => {
-                if let Some(event) = carry_out(&other) {
+                if let Command::Score { step, .. } = other {
+                    self.scored.insert(step);
+                }
+                let known = matches!(&other, Command::Plan { step, .. } if self.scored.contains(step));
+                if let Some(event) = if known { updated_at_once(&other) } else { carry_out(&other) } {
                     let delay = self.draws.millis(0, 50);
                     self.put(delay, What::Event(i, event));
                 }
@@ -226,6 +230,10 @@ fn kind_of(record: &Record) -> String {
         Record::Stage(_) => "a stage",
         Record::Step(_) => "a step",
         Record::Discarded(_) => "a discarded step",
+        Record::Suspected(SuspectRecord { searching: false, .. }) => "a first strike",
+        Record::Suspected(suspects) if suspects.samples.is_empty() => "a search that ends with nobody",
+        Record::Suspected(_) => "a search that goes on",
+        Record::Quarantined(_) => "a sample in quarantine",
         Record::Restored(RestoredRecord { source: Source::Member(_), .. }) => "state from a member",
         Record::Restored(RestoredRecord { source: Source::Checkpoint(_), .. }) => "state from a checkpoint",
         Record::Restored(_) => "a run that begins again",

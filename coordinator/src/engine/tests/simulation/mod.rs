@@ -75,6 +75,10 @@ struct World {
     coordinators: Vec<Coordinator>,
     journals: Journals,
     workers: BTreeMap<Rank, Worker>,
+    /// Steps whose rollouts are on disk.
+    scored: BTreeSet<u64>,
+    /// The sample on which workers die, and whether in updates alone.
+    poison: Option<(String, bool)>,
     /// Pairs of workers that cannot hear each other.
     split: BTreeSet<(Rank, Rank)>,
     processes: u32,
@@ -119,6 +123,12 @@ impl World {
             respawns: draws.one_in(2),
             ..spec(ranks, stages)
         };
+        let steps: u64 = spec.stages.iter().map(|stage| stage.steps).sum();
+        let mut apart = Draws(!seed);
+        let samples = ids(1 + apart.below(steps));
+        let which = apart.below(samples.len() as u64) as usize;
+        let poison = (samples[which].clone(), apart.one_in(2));
+        let poison = Some(poison).filter(|_| apart.one_in(3));
         let mut world = Self {
             draws,
             now: Duration::ZERO,
@@ -129,6 +139,8 @@ impl World {
             coordinators: Vec::new(),
             journals: Journals::default(),
             workers: BTreeMap::new(),
+            scored: BTreeSet::new(),
+            poison,
             split: BTreeSet::new(),
             processes: 100,
             trace: VecDeque::new(),

@@ -57,6 +57,11 @@ fn ten_thousand_runs_with_faults_break_no_invariant_and_all_finish() {
         "state from a checkpoint",
         "a run that begins again",
         "a discarded step",
+        "a first strike",
+        "a search that goes on",
+        "a sample in quarantine",
+        "a worker dies on a sample",
+        "a worker fails on a sample",
         "a worker is started again by its launcher",
         "a coordinator learns that it was replaced, or cannot know",
         "fault Kill",
@@ -79,12 +84,13 @@ fn found(defect: Defect) -> Option<(u64, String)> {
 }
 
 /// Every defect, and the invariants that it may be told by.
-const DEFECTS: [(Defect, &[&str]); 9] = [
+const DEFECTS: [(Defect, &[&str]); 10] = [
     (Defect::EpochUsedTwice, &["EP-1"]),
     (Defect::CommitWithoutOne, &["EP-2"]),
     (Defect::CommitBeforeJournal, &["CO-1"]),
     (Defect::RestoreUnsaid, &["ST-1"]),
     (Defect::CommittedRepeated, &["ST-2"]),
+    (Defect::ProbeCommitted, &["ST-2"]),
     (Defect::UnequalGoOn, &["RC-1"]),
     (Defect::AnySource, &["RC-2"]),
     (Defect::FenceIgnored, &["TM-1"]),

@@ -231,7 +231,35 @@ impl World {
             return;
         }
         *over = true;
-        self.settle(rank);
+        if !self.dies_of_its_share(rank) {
+            self.settle(rank);
+        }
+    }
+
+    /// Whether what a worker has under way holds the sample on which workers die, or fail where nobody would start them
+    /// again.
+    fn dies_of_its_share(&mut self, rank: Rank) -> bool {
+        let Some(worker) = self.workers.get(&rank).filter(|worker| !worker.frozen) else { return false };
+        let Some((_, term, epoch, order, true)) = &worker.job else { return false };
+        let stamp = (*term, *epoch);
+        let Some((poison, in_updates)) = &self.poison else { return false };
+        let held = match order {
+            Order::Rollout(order) => !in_updates && order.samples.iter().any(|sample| sample.id == *poison),
+            Order::Update(order) => {
+                order.items.iter().filter_map(|item| item.sample.as_ref()).any(|sample| sample.id == *poison)
+            }
+            _ => false,
+        };
+        if held && self.spec.respawns {
+            self.hit("a worker dies on a sample");
+            self.kill(rank, true);
+        } else if held {
+            self.hit("a worker fails on a sample");
+            self.finish_job(rank);
+            let failed = proto::v1::WorkFailed { reason: "out of memory".into(), wrong_input: false };
+            self.report(rank, Report::WorkFailed(failed), stamp);
+        }
+        held
     }
 
     /// Ends the job whose time is over, if nobody else has to do his part first.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 /// Which of an answer's numbers is its score.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Rule {
+pub enum Rule {
     /// The mean of all aspects.
     Mean,
     /// The first aspect.
@@ -16,7 +16,7 @@ pub(super) enum Rule {
 /// What became of one item.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
-pub(super) enum Verdict {
+pub enum Verdict {
     /// It was judged.
     Scored {
         /// Its name.
@@ -39,7 +39,8 @@ pub(super) enum Verdict {
 
 impl Verdict {
     /// The verdict over an item's answers.
-    pub(super) fn of(path: String, texts: Vec<String>, media: Media, rule: Rule) -> Self {
+    #[must_use]
+    pub fn of(path: String, texts: Vec<String>, media: Media, rule: Rule) -> Self {
         let read = |text: &String| {
             let scores = Scores::read(text, media);
             if scores.found > 0 && scores.values.iter().all(|v| v.is_finite()) {
@@ -72,7 +73,8 @@ impl Verdict {
     }
 
     /// The item's name.
-    pub(super) fn path(&self) -> &str {
+    #[must_use]
+    pub fn path(&self) -> &str {
         match self {
             Self::Scored { path, .. } | Self::Failed { path, .. } => path,
         }

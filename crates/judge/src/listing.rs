@@ -6,31 +6,31 @@ use std::path::{Path, PathBuf};
 
 use data::{is_video_name, ready_made};
 
-use crate::failure::Failure;
+use crate::error::Error;
 
 /// File names that end so are pictures.
 const PICTURES: [&str; 8] = ["png", "jpg", "jpeg", "bmp", "gif", "tif", "tiff", "webp"];
 
 /// One thing to judge.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Item {
+pub struct Item {
     /// As the output writes it: relative to the folder, or as the list has it.
-    pub(super) name: String,
+    pub name: String,
     /// A picture, a video itself, or a video's ready-made pictures.
-    pub(super) files: Vec<PathBuf>,
+    pub files: Vec<PathBuf>,
     /// Whether it is judged as a video.
-    pub(super) video: bool,
+    pub video: bool,
 }
 
 /// The pictures below a folder, by name.
-pub(super) fn pictures(folder: &Path) -> Result<Vec<Item>, Failure> {
+pub(crate) fn pictures(folder: &Path) -> Result<Vec<Item>, Error> {
     let items = below(folder)?.into_iter().filter(|(path, _)| is_picture_name(path));
     let items: Vec<Item> = items.map(|(path, name)| Item { name, files: vec![path], video: false }).collect();
     some(items, folder, "pictures")
 }
 
 /// The videos below a folder, by name; and ready-made pictures `name_0.png` … of videos that are not there.
-pub(super) fn videos(folder: &Path) -> Result<Vec<Item>, Failure> {
+pub(crate) fn videos(folder: &Path) -> Result<Vec<Item>, Error> {
     let files = below(folder)?;
     let mut items: Vec<Item> = files
         .iter()
@@ -55,9 +55,9 @@ pub(super) fn videos(folder: &Path) -> Result<Vec<Item>, Failure> {
 }
 
 /// The files that a list names, a path a line, relative to `root`; what is a video is told by its name.
-pub(super) fn list(file: &Path, root: &Path) -> Result<Vec<Item>, Failure> {
+pub(crate) fn list(file: &Path, root: &Path) -> Result<Vec<Item>, Error> {
     let text = fs::read_to_string(file)
-        .map_err(|e| Failure::input(format!("{}: {e}; expected a list, a path a line", file.display())))?;
+        .map_err(|e| Error::Input(format!("{}: {e}; expected a list, a path a line", file.display())))?;
     let mut lines = HashMap::new();
     let mut items = Vec::new();
     for (number, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
@@ -66,7 +66,7 @@ pub(super) fn list(file: &Path, root: &Path) -> Result<Vec<Item>, Failure> {
             continue;
         }
         if let Some(first) = lines.insert(name.to_owned(), number + 1) {
-            return Err(Failure::input(format!(
+            return Err(Error::Input(format!(
                 "{}:{}: {name:?} already stands on line {first}: keep one of them",
                 file.display(),
                 number + 1
@@ -78,17 +78,17 @@ pub(super) fn list(file: &Path, root: &Path) -> Result<Vec<Item>, Failure> {
     some(items, file, "lines")
 }
 
-fn some(items: Vec<Item>, place: &Path, what: &str) -> Result<Vec<Item>, Failure> {
+fn some(items: Vec<Item>, place: &Path, what: &str) -> Result<Vec<Item>, Error> {
     if items.is_empty() {
-        return Err(Failure::input(format!("{}: there are no {what} in it", place.display())));
+        return Err(Error::Input(format!("{}: there are no {what} in it", place.display())));
     }
     Ok(items)
 }
 
 /// Every file below a folder with its name relative to it, by name. Links to folders are not followed.
-fn below(folder: &Path) -> Result<Vec<(PathBuf, String)>, Failure> {
+fn below(folder: &Path) -> Result<Vec<(PathBuf, String)>, Error> {
     let unreadable = |path: &Path, e: std::io::Error| {
-        Failure::input(format!("{}: {e}; expected a folder", path.display()))
+        Error::Input(format!("{}: {e}; expected a folder", path.display()))
     };
     let (mut found, mut left) = (Vec::new(), vec![folder.to_owned()]);
     while let Some(next) = left.pop() {
@@ -135,7 +135,7 @@ mod tests {
     fn a_folders_pictures_come_by_name_whatever_lies_beside_them() {
         let folder = folder(&["b.PNG", "a/z.jpg", "a.txt", "v.mp4"]);
         assert_eq!(names(&pictures(folder.path()).unwrap()), ["a/z.jpg", "b.PNG"]);
-        assert!(pictures(&folder.path().join("none")).is_err_and(|e| e.exit_code == 2));
+        assert!(matches!(pictures(&folder.path().join("none")), Err(Error::Input(_))));
     }
 
     #[test]
@@ -157,7 +157,7 @@ mod tests {
         assert_eq!((items[0].video, items[1].video), (false, true));
         assert_eq!(items[1].files, [Path::new("root/a.mp4")]);
         fs::write(&file, "a\nb\na\n").unwrap();
-        let said = list(&file, Path::new("")).unwrap_err().message;
+        let said = list(&file, Path::new("")).unwrap_err().to_string();
         assert!(said.ends_with("list.txt:3: \"a\" already stands on line 1: keep one of them"), "{said}");
     }
 }
