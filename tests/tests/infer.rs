@@ -174,21 +174,26 @@ fn workers_of_a_host_file_end_with_the_files_of_one_whoever_is_killed() {
     assert_eq!(run.end().code, None);
     wait_for("the end of its workers", || judged.workers("coordinator", &[]).is_empty().then_some(()));
     assert!(!judged.output("coordinator").exists(), "it was killed before its end");
-    judged.begin("coordinator", &["--question", "Another?"]).end().with(2).says(&["begun with another question"]);
+    judged
+        .begin("coordinator", &["--question", "Another?"])
+        .end()
+        .with(2)
+        .says(&["begun with another question"]);
     // As many batches by other workers: what is done stays done.
     judged.scene.hosts("local", 3, "127.0.0.1:0");
     let before = lines(&judged.scene.path("coordinator.txt.progress-0"));
-    let ended = judged.begin("coordinator", &[]);
+    let run = judged.begin("coordinator", &[]);
     judged.wait_for_batches("coordinator", 2, 1);
     assert!(lines(&judged.scene.path("coordinator.txt.progress-0")) >= before);
-    ended.end().with(0);
+    let _ = run.end().with(0);
     judged.is_done("coordinator");
 }
 
 #[test]
 fn what_workers_of_a_host_file_cannot_judge_is_said_in_one_line() {
     let scene = Scene::new(Start::Fresh, "{ name: explore, kind: prpo, steps: 1 }");
-    let (nodes, output, images) = (scene.text("hosts.yaml"), scene.path("out.txt"), scene.text("data/images"));
+    let (nodes, output, images) =
+        (scene.text("hosts.yaml"), scene.path("out.txt"), scene.text("data/images"));
     let refused = |more: &[&str]| {
         let words = asked(more, &output);
         let words: Vec<&str> = words.iter().map(String::as_str).chain(["--nodes", &nodes]).collect();

@@ -20,7 +20,8 @@ fn with_videos(scene: &Scene) -> PathBuf {
         let entry = entry.unwrap();
         fs::copy(entry.path(), copy.join(entry.file_name())).unwrap();
     }
-    let (image, video) = ("<|vision_start|><|image_pad|><|vision_end|>", "<|vision_start|><|video_pad|><|vision_end|>");
+    let (image, video) =
+        ("<|vision_start|><|image_pad|><|vision_end|>", "<|vision_start|><|video_pad|><|vision_end|>");
     let more = format!("{image}{{% elif content['type'] == 'video' %}}{video}");
     // It says what the template was.
     fs::remove_file(copy.join("manifest.json")).unwrap();
@@ -44,8 +45,18 @@ fn a_model_is_trained_on_and_judges_videos_that_it_is_shown_themselves() {
     let model_path = format!("model.path={}", model.display());
     let small = "data.max_pixels=12544";
     let native = [
-        "--set", &train, "--set", &model_path, "--set", "data.video=native", "--set", "data.max_frames=6", "--set", small,
-        "--set", "data.min_pixels=3136",
+        "--set",
+        &train,
+        "--set",
+        &model_path,
+        "--set",
+        "data.video=native",
+        "--set",
+        "data.max_frames=6",
+        "--set",
+        small,
+        "--set",
+        "data.min_pixels=3136",
     ];
     let ended = scene.run(&[&native[..], &NO_EVALUATION].concat()).with(0);
     assert!(ended.stdout.contains("watch"), "{}", ended.stdout);
@@ -57,8 +68,8 @@ fn a_model_is_trained_on_and_judges_videos_that_it_is_shown_themselves() {
     let output = scene.path("native.txt");
     let (model, folder) = (text(&model), scene.text("videos"));
     let _ = fs::remove_file(scene.path("videos/one.mp4"));
-    let frames = ["frames", "--video", text(&fixture("one.mp4")), "--output", &folder];
-    let _ = succeed("worker", &frames);
+    let one = fixture("one.mp4");
+    let _ = succeed("worker", &["frames", "--video", text(&one), "--output", &folder]);
     let mut words = vec!["infer", "--model", model, "--videos", &folder, "--output", text(&output)];
     words.extend(["--native-video", "--max-frames", "4", "--max-pixels", "12544", "--min-pixels", "3136"]);
     words.extend(["--max-new-tokens", "24", "--threads", "1"]);

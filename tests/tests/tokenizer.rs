@@ -88,8 +88,8 @@ fn a_prompt_has_the_published_frame_and_special_tokens() {
     let parts = [Part::Image, Part::Image, Part::Text { text: "Rate it.".into() }];
     let numbered = processor.prompt_of(&parts, &[Grid { t: 1, h: 4, w: 6 }.into(); 2], true).unwrap();
     let picture = |number| format!("Picture {number}: <|vision_start|>{pads}<|vision_end|>");
-    let said_numbered =
-        said.replace(&format!("<|vision_start|>{pads}<|vision_end|>"), &format!("{}{}", picture(1), picture(2)));
+    let said_numbered = said
+        .replace(&format!("<|vision_start|>{pads}<|vision_end|>"), &format!("{}{}", picture(1), picture(2)));
     assert_eq!(numbered.ids, processor.encode(&said_numbered).unwrap());
     assert_eq!(prompt.ids.iter().filter(|&&id| id == 151_655).count(), 6);
     assert_eq!(prompt.ids[..3], [151_644, 8948, 198]);

@@ -87,7 +87,8 @@ fn frames_of_published_videos_are_those_that_transformers_samples() {
         let line = ["frames", "--native", "--fps", fps, "--video", text(&video), "--output", text(&output)];
         let said = succeed("worker", &line);
         let about: Value = serde_json::from_str(&said).unwrap();
-        let sampled: Value = serde_json::from_str(&script("video_reference.py", &["sample", &said, fps])).unwrap();
+        let sampled: Value =
+            serde_json::from_str(&script("video_reference.py", &["sample", &said, fps])).unwrap();
         assert_eq!(about["taken"], sampled, "{name}");
         assert_eq!(fs::read_dir(&output).unwrap().count(), sampled.as_array().unwrap().len(), "{name}");
     }

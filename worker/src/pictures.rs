@@ -79,7 +79,11 @@ impl Pictures {
     ///
     /// # Errors
     /// If it cannot be read or decoded; the message names the file.
-    pub fn read_frames(&self, path: &Path, settings: &VideoSettings) -> Result<Arc<VideoFrames>, vision::Error> {
+    pub fn read_frames(
+        &self,
+        path: &Path,
+        settings: &VideoSettings,
+    ) -> Result<Arc<VideoFrames>, vision::Error> {
         if let Some(Made::Frames(known)) = self.known(path) {
             return Ok(known);
         }

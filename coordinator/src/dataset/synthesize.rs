@@ -155,7 +155,7 @@ fn inputs(settings: &Settings, sources: &[Source], threads: usize) -> Result<Inp
         let path = source.path.display();
         let bytes =
             fs::read(&source.path).map_err(|e| Failure::input(format!("{path}: cannot be read: {e}")))?;
-        Ok((
+        Ok::<_, Failure>((
             source.name.clone(),
             scan::hex(&Sha256::digest(bytes)),
             source.part.map(|part| part.name().to_owned()),

@@ -163,7 +163,9 @@ mod tests {
     #[test]
     fn every_paraphrase_names_the_aspects_in_order_and_the_range() {
         let aspects = ["saturation", "granularity", "sharpness", "foreground", "background"];
-        for text in IMAGE_PARAPHRASES.into_iter().chain([IMAGE_QUESTION, VIDEO_QUESTION, NATIVE_VIDEO_QUESTION]) {
+        for text in
+            IMAGE_PARAPHRASES.into_iter().chain([IMAGE_QUESTION, VIDEO_QUESTION, NATIVE_VIDEO_QUESTION])
+        {
             let places: Vec<_> = aspects.iter().map(|aspect| text.find(aspect)).collect();
             assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{text}");
             assert!(text.contains('1') && text.contains('5') && text.contains("two decimals"), "{text}");

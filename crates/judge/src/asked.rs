@@ -165,8 +165,33 @@ mod tests {
     fn the_arguments_of_what_is_asked_ask_the_same() {
         for words in [
             &["--images", "a b"][..],
-            &["--list", "l", "--root", "r", "--question=-- it's \"so\"", "--dtype", "bfloat16", "--cache", "c"],
-            &["--videos", "v", "--native-video", "--fps", "1.5", "--add-vision-id", "--score", "first", "--temperature", "0.7", "--max-pixels", "9", "--batch", "3"],
+            &[
+                "--list",
+                "l",
+                "--root",
+                "r",
+                "--question=-- it's \"so\"",
+                "--dtype",
+                "bfloat16",
+                "--cache",
+                "c",
+            ],
+            &[
+                "--videos",
+                "v",
+                "--native-video",
+                "--fps",
+                "1.5",
+                "--add-vision-id",
+                "--score",
+                "first",
+                "--temperature",
+                "0.7",
+                "--max-pixels",
+                "9",
+                "--batch",
+                "3",
+            ],
         ] {
             let asked = of(words);
             let again = line(&asked.arguments().expect("UTF-8")).expect("arguments");

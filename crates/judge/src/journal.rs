@@ -38,8 +38,7 @@ impl Journal {
     pub fn open(work: &Work, share: Option<Share>) -> Result<(Self, Done), Error> {
         let path = work.progress(share.map(|share| share.index));
         let failed = |e: io::Error| Error::file(&path, e);
-        let mut file =
-            OpenOptions::new().create(true).read(true).append(true).open(&path).map_err(failed)?;
+        let mut file = OpenOptions::new().create(true).read(true).append(true).open(&path).map_err(failed)?;
         if !lock(&file, share.map_or(Duration::ZERO, |_| PATIENCE)) {
             return Err(Error::Busy(path.display().to_string()));
         }

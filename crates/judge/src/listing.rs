@@ -87,9 +87,8 @@ fn some(items: Vec<Item>, place: &Path, what: &str) -> Result<Vec<Item>, Error> 
 
 /// Every file below a folder with its name relative to it, by name. Links to folders are not followed.
 fn below(folder: &Path) -> Result<Vec<(PathBuf, String)>, Error> {
-    let unreadable = |path: &Path, e: std::io::Error| {
-        Error::Input(format!("{}: {e}; expected a folder", path.display()))
-    };
+    let unreadable =
+        |path: &Path, e: std::io::Error| Error::Input(format!("{}: {e}; expected a folder", path.display()));
     let (mut found, mut left) = (Vec::new(), vec![folder.to_owned()]);
     while let Some(next) = left.pop() {
         for entry in fs::read_dir(&next).map_err(|e| unreadable(&next, e))? {

@@ -59,15 +59,13 @@ impl Work {
         let alone = self.progress(None);
         let prefix = alone.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let folder = alone.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let entries = std::fs::read_dir(folder).map_err(|e| {
-            Error::Input(format!("{}: {e}; expected a folder to write to", folder.display()))
-        })?;
+        let entries = std::fs::read_dir(folder)
+            .map_err(|e| Error::Input(format!("{}: {e}; expected a folder to write to", folder.display())))?;
         let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
         let is_one = |name: &String| {
             let rest = name.strip_prefix(&prefix);
             rest.is_some_and(|rest| {
-                rest.is_empty()
-                    || rest.strip_prefix('-').is_some_and(|index| index.parse::<usize>().is_ok())
+                rest.is_empty() || rest.strip_prefix('-').is_some_and(|index| index.parse::<usize>().is_ok())
             })
         };
         let mut found: Vec<PathBuf> = names.filter(is_one).map(|name| folder.join(name)).collect();

@@ -93,10 +93,12 @@ impl Chat {
     pub(crate) fn render(&self, parts: &[Part], add_vision_id: bool) -> Result<String, ProcessorError> {
         let template = self.engine.get_template(NAME).map_err(|e| ProcessorError::Template(e.to_string()))?;
         let content: Vec<Value> = parts.iter().map(Part::value).collect();
-        let messages = vec![context! { role => "user", content => content }];
+        let messages = Value::from(vec![context! { role => "user", content => content }]);
         let write = |add_vision_id: bool| {
             template
-                .render(context! { messages, add_generation_prompt => true, add_vision_id })
+                .render(
+                    context! { messages => messages.clone(), add_generation_prompt => true, add_vision_id },
+                )
                 .map_err(|e| ProcessorError::Template(e.to_string()))
         };
         let text = write(add_vision_id)?;

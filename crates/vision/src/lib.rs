@@ -38,6 +38,6 @@ pub use random::Draws;
 pub use resize::{resize, smart_resize};
 pub use rgb::Rgb;
 pub use video::{
-    FrameCache, FramesAbout, MAX_FRAME_PIXELS, MAX_MOSAIC_PIXELS, MOSAIC_FRAMES, PICTURES, VideoAbout, VideoOptions,
-    VideoFrames, VideoPictures, VideoSettings, video, video_frames, video_pictures,
+    FrameCache, FramesAbout, MAX_FRAME_PIXELS, MAX_MOSAIC_PIXELS, MOSAIC_FRAMES, PICTURES, VideoAbout,
+    VideoFrames, VideoOptions, VideoPictures, VideoSettings, video, video_frames, video_pictures,
 };

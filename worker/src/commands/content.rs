@@ -147,7 +147,10 @@ mod tests {
     fn a_video_is_a_file_or_its_frames() {
         let clip = |fps: Option<f64>| vec![Part::Clip { path: "a.mp4".into(), fps }];
         assert_eq!(of(&json!({"content": [{"type": "video", "video": "a.mp4"}]})), Ok(clip(None)));
-        assert_eq!(of(&json!({"content": [{"type": "video", "video": "a.mp4", "fps": 1}]})), Ok(clip(Some(1.0))));
+        assert_eq!(
+            of(&json!({"content": [{"type": "video", "video": "a.mp4", "fps": 1}]})),
+            Ok(clip(Some(1.0)))
+        );
         assert!(of(&json!({"content": [{"type": "video", "video": "a.mp4", "fps": "1"}]})).is_err());
     }
 

@@ -71,7 +71,9 @@ fn make(args: &Args, threads: usize) -> Result<Made, Failure> {
     if args.native {
         let (fps, max_frames) = (args.fps, args.max_frames);
         if !(fps.is_finite() && fps > 0.0) || max_frames == 0 {
-            return Err(Failure::input(format!("--fps {fps} --max-frames {max_frames}: expected both above 0")));
+            return Err(Failure::input(format!(
+                "--fps {fps} --max-frames {max_frames}: expected both above 0"
+            )));
         }
         let settings = VideoSettings { fps, max_frames, ..VideoSettings::default() };
         let taken = video_frames(&args.video, &settings, threads).map_err(Failure::input)?;

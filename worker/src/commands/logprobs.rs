@@ -63,7 +63,8 @@ pub fn run(args: Args) -> Result<(), Failure> {
         tch::set_num_threads(i32::from(threads.max(1)));
     }
     let requests = request::read(&args.input)?;
-    let Loaded { qwen, mut params, processor } = Loaded::open(&args.model, request::kind(args.dtype), device)?;
+    let Loaded { qwen, mut params, processor } =
+        Loaded::open(&args.model, request::kind(args.dtype), device)?;
     let prepare = |request: &Request| prepare(request, &processor);
     let lines = ahead(ahead::threads(), requests.iter(), prepare, |ready| {
         let scored = ready.enumerate().map(|(number, ready)| {

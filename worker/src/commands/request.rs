@@ -117,8 +117,7 @@ impl Request {
                 pictures.push(cut);
             }
         }
-        let prompt =
-            processor.prompt_of(&parts, &media, self.add_vision_id).map_err(|e| self.wrong(e))?;
+        let prompt = processor.prompt_of(&parts, &media, self.add_vision_id).map_err(|e| self.wrong(e))?;
         Ok(Ready { prompt, pictures })
     }
 }

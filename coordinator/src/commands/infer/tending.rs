@@ -202,7 +202,8 @@ mod tests {
             }
             assert_eq!(tending.take(exited(0, Exit::Code(1), "no room")), Ok(Next::Restart(0)));
             let said = tending.take(killed()).unwrap_err();
-            let words = "rank 1 has died 3 times at the same batch (f.png), at last by signal 9 (SIGKILL): reading";
+            let words =
+                "rank 1 has died 3 times at the same batch (f.png), at last by signal 9 (SIGKILL): reading";
             assert!(said.message.starts_with(words) && said.exit_code == 1, "{said}");
         });
     }
