@@ -12,12 +12,12 @@ const PHASES: [&str; 7] = ["rollout", "update", "backward", "all_reduce", "prepa
 
 /// A fault in step 3 of 5, at each moment of it, on the last rank: every run finishes with the weights of one that
 /// nothing happened to, and every sample counts once.
-fn survives_everywhere(sharding: &str, workers: u32, action: &str) {
+fn survives_everywhere(sharding: &str, workers: u32, action: &str, more: &[&str]) {
     let scene = Scene::new(Start::Fresh, "{ name: explore, kind: prpo, steps: 5 }");
     scene.hosts("local", workers, "127.0.0.1:0");
     let sharding = format!("parallel.sharding={sharding}");
     let set = ["--set", &sharding, "--set", "checkpoint.every=1", "--set", "recovery.lease=4"];
-    let common = [set.as_slice(), &["--set", "recovery.progress=5"], &NO_EVALUATION].concat();
+    let common = [set.as_slice(), &["--set", "recovery.progress=5"], &NO_EVALUATION, more].concat();
     let undisturbed = scene.text("undisturbed");
     let _ = scene.run(&[["--output", undisturbed.as_str()].as_slice(), &common].concat()).with(0);
     let expected = weights(Path::new(&undisturbed));
@@ -41,45 +41,50 @@ fn survives_everywhere(sharding: &str, workers: u32, action: &str) {
 
 #[test]
 fn killed_workers_of_two_that_hold_everything() {
-    survives_everywhere("replicate", 2, "kill");
+    survives_everywhere("replicate", 2, "kill", &[]);
 }
 
 #[test]
 fn killed_workers_of_four_that_hold_everything() {
-    survives_everywhere("replicate", 4, "kill");
+    survives_everywhere("replicate", 4, "kill", &[]);
 }
 
 #[test]
 fn killed_workers_of_two_whose_optimizer_is_cut() {
-    survives_everywhere("optimizer", 2, "kill");
+    survives_everywhere("optimizer", 2, "kill", &[]);
 }
 
 #[test]
 fn killed_workers_of_three_whose_weights_are_cut() {
-    survives_everywhere("full", 3, "kill");
+    survives_everywhere("full", 3, "kill", &[]);
+}
+
+#[test]
+fn killed_workers_of_three_whose_slices_have_mirrors() {
+    survives_everywhere("full", 3, "kill", &["--set", "recovery.redundancy=neighbour"]);
 }
 
 #[test]
 fn killed_workers_of_two_on_one_node_whose_weights_are_cut() {
-    survives_everywhere("hybrid", 2, "kill");
+    survives_everywhere("hybrid", 2, "kill", &[]);
 }
 
 #[test]
 fn workers_of_two_that_end_by_themselves() {
-    survives_everywhere("replicate", 2, "exit");
+    survives_everywhere("replicate", 2, "exit", &[]);
 }
 
 #[test]
 fn stopped_workers_of_two() {
-    survives_everywhere("replicate", 2, "stop");
+    survives_everywhere("replicate", 2, "stop", &[]);
 }
 
 #[test]
 fn stopped_workers_of_three_whose_weights_are_cut() {
-    survives_everywhere("full", 3, "stop");
+    survives_everywhere("full", 3, "stop", &[]);
 }
 
 #[test]
 fn workers_of_two_whose_work_hangs() {
-    survives_everywhere("replicate", 2, "hang");
+    survives_everywhere("replicate", 2, "hang", &[]);
 }

@@ -235,6 +235,12 @@ impl Bench {
         Duration::from_secs(self.run.recovery.progress)
     }
 
+    /// Whether what another rank owns lies here too, as it is after the step that is held.
+    #[must_use]
+    pub fn is_mirrored(&self) -> bool {
+        self.control.held().is_some() && self.model.as_ref().is_some_and(|(_, trainer)| trainer.is_mirrored())
+    }
+
     /// The current stage.
     ///
     /// # Errors
@@ -339,6 +345,7 @@ impl Bench {
         let striking = Striking::new(group, faults.clone(), step);
         let group = if faults.planned(step, Phase::AllReduce) { &striking } else { group };
         let (_, trainer) = self.model.as_mut().ok_or_else(no_stage)?;
+        trainer.mirror_by(self.world.mirror());
         let mut advance = || {
             progress.advance();
             faults.strike(step, Phase::Backward);

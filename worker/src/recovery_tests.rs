@@ -135,6 +135,7 @@ fn form(epoch: u64, ranks: &mut [&mut Rank], host: usize) -> Vec<Option<Held>> {
             store_address,
             timeout_s: 60,
             nodes,
+            mirror: 0,
         }));
     }
     let formed = |rank: &mut &mut Rank| match rank.report() {
@@ -287,6 +288,7 @@ fn an_abort_ends_a_forming_and_an_all_reduce_at_once_and_the_next_epoch_has_anot
         store_address: ready.address,
         timeout_s: 60,
         nodes: vec![0, 0],
+        mirror: 0,
     };
     a.order(Order::FormEpoch(order));
     a.comes_to("forming");

@@ -160,7 +160,7 @@ fn carry_out(bench: &mut Bench, order: Order) -> Result<Option<Report>, Stopped>
             bench.progress.enter("forming");
             bench.faults.strike(bench.step() + 1, Phase::Forming);
             bench.form(bench.now.1.epoch(), &order)?;
-            Some(Report::Formed(Formed { held: bench.control.held() }))
+            Some(Report::Formed(Formed { held: bench.control.held(), mirrored: bench.is_mirrored() }))
         }
         Order::BeginStage(order) => {
             bench.progress.enter("loading");

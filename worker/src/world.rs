@@ -19,13 +19,15 @@ pub struct World {
     /// The epoch's, where another member hosts it.
     store: Option<Store>,
     group: Option<Box<dyn Group>>,
+    /// How many places on another rank keeps what this one owns.
+    mirror: usize,
 }
 
 impl World {
     /// Binds whatever it opens to `address` alone; tensors lie on `device`; `control` ends its waits.
     #[must_use]
     pub fn new(address: String, device: Device, control: Control) -> Self {
-        Self { address, device, control, hosted: None, store: None, group: None }
+        Self { address, device, control, hosted: None, store: None, group: None, mirror: 0 }
     }
 
     /// Hosts a rendezvous store and says where it listens.
@@ -47,6 +49,7 @@ impl World {
     /// If the store cannot be reached, a peer does not come in time, or the order is aborted.
     pub fn form(&mut self, number: u64, epoch: u64, order: &FormEpoch, by_node: bool) -> Result<(), String> {
         self.leave();
+        self.mirror = order.mirror as usize;
         let patience = Patience::new(Duration::from_secs(u64::from(order.timeout_s)));
         if !self.control.arm(number, patience.aborter()) {
             return Err("the forming was aborted before it began".to_string());
@@ -84,6 +87,12 @@ impl World {
     /// If no epoch has been formed.
     pub fn group(&self) -> Result<&dyn Group, String> {
         self.group.as_deref().ok_or_else(|| "work was ordered before an epoch was formed".to_string())
+    }
+
+    /// How many places on in the current epoch another rank keeps what this one owns; 0: nobody does.
+    #[must_use]
+    pub fn mirror(&self) -> usize {
+        self.mirror
     }
 
     /// Shuts the group's sockets, which ends whatever still waits on them.

@@ -101,6 +101,7 @@ impl Rig {
             max_world: members,
             max_discards: 3,
             respawns: false,
+            redundant: false,
             state: CarriedState::default(),
         };
         Self {
@@ -175,7 +176,7 @@ impl Rig {
             Order::HostStore(_) => Report::StoreReady(StoreReady { address: "127.0.0.1:1".into() }),
             Order::FormEpoch(_) => {
                 self.epoch = epoch;
-                Report::Formed(Formed { held: self.held.get(&rank).copied() })
+                Report::Formed(Formed { held: self.held.get(&rank).copied(), mirrored: false })
             }
             Order::BeginStage(begin) => {
                 self.held.insert(rank, Held { stage: begin.stage, step: 0, prepared: None });
@@ -184,7 +185,7 @@ impl Rig {
             Order::Restore(restore) => {
                 let (stage, step) = (restore.stage, restore.step);
                 self.held.insert(rank, Held { stage, step, prepared: None });
-                Report::Restored(Restored { stage, step, digest: step.to_string(), part: None })
+                Report::Restored(Restored { stage, step, digest: step.to_string(), part: None, sent: 0 })
             }
             Order::Update(update) => Report::StepReady(StepReady {
                 step: update.step,

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use proto::v1::coordinator_message::Body as Order;
-use proto::v1::{FormEpoch, Held, HostStore};
+use proto::v1::{FormEpoch, Formed, HostStore};
 
 use super::failing::Sign;
 use super::state::State;
@@ -21,8 +21,8 @@ impl Engine {
         self.world = members.iter().map(|(rank, _)| *rank).collect();
         let epoch = self.epoch + u64::from(!self.broken(Defect::EpochUsedTwice) || self.epoch == 0);
         self.journal(Record::Epoch(EpochRecord { epoch, members: members.into_iter().collect() }), out);
-        self.state =
-            State::Forming { deadline: now + self.spec.forming, store: false, formed: BTreeSet::new() };
+        let (formed, mirrored) = (BTreeSet::new(), BTreeSet::new());
+        self.state = State::Forming { deadline: now + self.spec.forming, store: false, formed, mirrored };
         self.members.restart_progress(now);
         if let Some(host) = self.world.first() {
             self.send(*host, Order::HostStore(HostStore {}), out);
@@ -35,7 +35,7 @@ impl Engine {
         if self.world.first() != Some(&rank) || std::mem::replace(store, true) {
             return;
         }
-        let nodes = self.nodes();
+        let (nodes, mirror) = (self.nodes(), self.mirror());
         for (group_rank, rank) in self.world.iter().enumerate() {
             let order = FormEpoch {
                 world_size: self.world.len() as u32,
@@ -43,13 +43,14 @@ impl Engine {
                 store_address: store_address.to_owned(),
                 timeout_s: self.spec.forming.as_secs().max(1) as u32,
                 nodes: nodes.clone(),
+                mirror,
             };
             self.send(*rank, Order::FormEpoch(order), out);
         }
     }
 
     /// The node of every rank of the world, in order: a number a host name, in the order of first ranks.
-    fn nodes(&self) -> Vec<u32> {
+    pub(super) fn nodes(&self) -> Vec<u32> {
         let mut known: Vec<&str> = Vec::new();
         let mut node = |rank: &Rank| {
             let host = self.members.live(*rank).map_or("", |member| member.host.as_str());
@@ -66,12 +67,15 @@ impl Engine {
         &mut self,
         now: Duration,
         rank: Rank,
-        held: Option<Held>,
+        Formed { held, mirrored: has_mirror }: Formed,
         out: &mut Vec<Command>,
     ) {
-        let State::Forming { formed, .. } = &mut self.state else { return };
+        let State::Forming { formed, mirrored, .. } = &mut self.state else { return };
         if !formed.insert(rank) {
             return;
+        }
+        if has_mirror {
+            mirrored.insert(rank);
         }
         let complete = formed.len() == self.world.len();
         self.members.holds(rank, held);

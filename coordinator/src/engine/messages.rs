@@ -49,7 +49,7 @@ impl Engine {
         }
         match body {
             Report::StoreReady(ready) => self.on_store_ready(rank, &ready.address, out),
-            Report::Formed(formed) => self.on_formed(now, rank, formed.held, out),
+            Report::Formed(formed) => self.on_formed(now, rank, formed, out),
             Report::Restored(restored) => self.on_restored(now, rank, restored, out),
             Report::StageReady(ready) => self.on_stage_ready(now, rank, ready, out),
             Report::RolloutsReady(ready) => self.on_rollouts_ready(now, rank, ready, out),

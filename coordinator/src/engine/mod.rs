@@ -38,6 +38,7 @@ mod forming;
 mod going;
 mod members;
 mod messages;
+mod mirroring;
 mod quarantine;
 mod record;
 mod recovering;

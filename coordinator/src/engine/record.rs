@@ -1,6 +1,7 @@
 //! What the journal keeps, and what the engine knows by it: a run that is taken up again reads its records in order.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -123,10 +124,27 @@ pub struct QuarantineRecord {
 pub enum Source {
     /// A member that held it.
     Member(Rank),
+    /// The memory of other ranks: each rank that was lost, and who mirrors what it owns.
+    Mirrors(BTreeMap<Rank, Rank>),
     /// A checkpoint.
     Checkpoint(CheckpointName),
     /// Nothing: the run began again.
     Start,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Member(rank) => write!(f, "rank {rank}"),
+            Self::Mirrors(mirrors) => {
+                let of =
+                    |(lost, gives): (&Rank, &Rank)| format!("of rank {lost} in the memory of rank {gives}");
+                write!(f, "the mirror {}", mirrors.iter().map(of).collect::<Vec<_>>().join(" and "))
+            }
+            Self::Checkpoint(name) => write!(f, "checkpoint {name}"),
+            Self::Start => f.write_str("the run's start"),
+        }
+    }
 }
 
 /// State given to workers that lacked it.
@@ -138,6 +156,9 @@ pub struct RestoredRecord {
     pub to: u64,
     /// Where it came from.
     pub source: Source,
+    /// Bytes that ranks sent each other for it.
+    #[serde(default)]
+    pub sent: u64,
 }
 
 /// An evaluation.

@@ -1,12 +1,13 @@
 //! A new world: what its members hold is made equal before anybody is given work (RC-1).
 
-use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
 use proto::v1::coordinator_message::Body as Order;
 use proto::v1::restore::Source as From;
-use proto::v1::{Held, Restore, Restored};
+use proto::v1::{Held, Mirrored, Restore, Restored};
 
 use super::digests::{PartDigest, agreed};
 use super::resume::At;
@@ -28,9 +29,15 @@ impl Engine {
             let holding = self.world.iter().copied().filter(|rank| self.held(*rank).is_some());
             source = holding.min_by_key(|rank| self.held(*rank).map(|held| held.step));
         }
-        match source.filter(|_| !sharded) {
-            Some(source) => self.heal(now, source, at, out),
-            None => self.open_newest(now, out),
+        let mirrored = match &self.state {
+            State::Forming { mirrored, .. } => mirrored.clone(),
+            _ => BTreeSet::new(),
+        };
+        let mirrors = if sharded && same_cut { self.mirrors(at, &mirrored) } else { None };
+        match (source.filter(|_| !sharded), mirrors) {
+            (Some(source), _) => self.heal(now, Source::Member(source), at, out),
+            (None, Some(mirrors)) => self.heal(now, Source::Mirrors(mirrors), at, out),
+            (None, None) => self.open_newest(now, out),
         }
     }
 
@@ -51,7 +58,7 @@ impl Engine {
         })
     }
 
-    fn is_source(&self, rank: Rank, at: At) -> bool {
+    pub(super) fn is_source(&self, rank: Rank, at: At) -> bool {
         self.held(rank).is_some_and(|held| (held.stage as usize, held.step) == (at.stage, at.step))
     }
 
@@ -61,11 +68,18 @@ impl Engine {
         self.world.iter().map(|rank| (*rank, host(rank))).collect()
     }
 
-    fn heal(&mut self, now: Duration, source: Rank, at: At, out: &mut Vec<Command>) {
-        let group_rank = self.world.iter().position(|rank| *rank == source).unwrap_or(0) as u32;
-        self.state = State::Restoring(Restoring::Healing { source, digests: BTreeMap::new() });
+    fn heal(&mut self, now: Duration, source: Source, at: At, out: &mut Vec<Command>) {
+        let place = |of: &Rank| self.world.iter().position(|rank| rank == of).unwrap_or(0) as u32;
+        let from = match &source {
+            Source::Mirrors(mirrors) => {
+                Some(From::Mirrored(Mirrored { lost: mirrors.keys().map(place).collect() }))
+            }
+            Source::Member(source) => Some(From::Member(place(source))),
+            Source::Checkpoint(_) | Source::Start => None,
+        };
+        self.state = State::Restoring(Restoring::Healing { source, digests: BTreeMap::new(), sent: 0 });
         self.members.restart_progress(now);
-        let order = Restore { stage: at.stage as u32, step: at.step, source: Some(From::Member(group_rank)) };
+        let order = Restore { stage: at.stage as u32, step: at.step, source: from };
         self.send_world(&Order::Restore(order), out);
     }
 
@@ -76,7 +90,7 @@ impl Engine {
             self.state = State::Restoring(Restoring::Opening(checkpoint));
             return;
         }
-        self.restored(0, Source::Start, out);
+        self.restored(0, Source::Start, 0, out);
         self.go_on_equal(now, out);
     }
 
@@ -97,7 +111,7 @@ impl Engine {
             step: checkpoint.step,
             source: Some(From::Checkpoint(folder.display().to_string())),
         };
-        self.state = State::Restoring(Restoring::Loading { checkpoint, digests: BTreeMap::new() });
+        self.state = State::Restoring(Restoring::Loading { checkpoint, digests: BTreeMap::new(), sent: 0 });
         self.members.restart_progress(now);
         self.send_world(&Order::Restore(order), out);
     }
@@ -119,34 +133,38 @@ impl Engine {
 
     pub(super) fn on_restored(&mut self, now: Duration, rank: Rank, done: Restored, out: &mut Vec<Command>) {
         let State::Restoring(restoring) = &mut self.state else { return };
-        let (expected, digests) = match restoring {
+        let (expected, digests, sent) = match restoring {
             Restoring::Opening(_) => return,
-            Restoring::Loading { checkpoint, digests } => {
-                ((checkpoint.stage as u32, checkpoint.step), digests)
+            Restoring::Loading { checkpoint, digests, sent } => {
+                ((checkpoint.stage as u32, checkpoint.step), digests, sent)
             }
-            Restoring::Healing { digests, .. } => {
+            Restoring::Healing { digests, sent, .. } => {
                 let at = self.at.map_or((0, 0), |at| (at.stage as u32, at.step));
-                (at, digests)
+                (at, digests, sent)
             }
         };
         if (done.stage, done.step) != expected {
             return;
         }
-        digests.entry(rank).or_insert(PartDigest::new(done.part, done.digest));
+        if let Entry::Vacant(place) = digests.entry(rank) {
+            place.insert(PartDigest::new(done.part, done.digest));
+            *sent += done.sent;
+        }
+        let sent = *sent;
         self.members.holds(rank, Some(Held { stage: done.stage, step: done.step, prepared: None }));
         if digests.len() < self.world.len() {
             return;
         }
         let (digests, source) = match restoring {
             Restoring::Opening(_) => return,
-            Restoring::Loading { checkpoint, digests } => {
+            Restoring::Loading { checkpoint, digests, .. } => {
                 (std::mem::take(digests), Source::Checkpoint(checkpoint.name.clone()))
             }
-            Restoring::Healing { source, digests } => (std::mem::take(digests), Source::Member(*source)),
+            Restoring::Healing { source, digests, .. } => (std::mem::take(digests), source.clone()),
         };
         match agreed(&digests) {
             Ok(digest) => {
-                self.restored(done.step, source, out);
+                self.restored(done.step, source, sent, out);
                 self.weights_digest = digest;
                 self.cut = self.placed();
                 self.go_on_equal(now, out);
@@ -159,8 +177,8 @@ impl Engine {
     }
 
     /// On disk before anybody goes on from it (ST-1).
-    fn restored(&mut self, to: u64, source: Source, out: &mut Vec<Command>) {
-        let record = Record::Restored(RestoredRecord { from: self.committed_step(), to, source });
+    fn restored(&mut self, to: u64, source: Source, sent: u64, out: &mut Vec<Command>) {
+        let record = Record::Restored(RestoredRecord { from: self.committed_step(), to, source, sent });
         self.journal(record, out);
         if self.broken(Defect::RestoreUnsaid) {
             out.pop();

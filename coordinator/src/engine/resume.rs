@@ -87,7 +87,7 @@ impl Engine {
 
     fn note_restored(&mut self, to: u64, source: &Source) {
         match source {
-            Source::Member(_) => {}
+            Source::Member(_) | Source::Mirrors(_) => {}
             Source::Start => {
                 (self.committed, self.at, self.done) = (None, None, None);
                 self.checkpoints.clear();
@@ -105,7 +105,7 @@ impl Engine {
                 self.weights_digest.clone_from(&checkpoint.digest);
             }
         }
-        if !matches!(source, Source::Member(_)) {
+        if !matches!(source, Source::Member(_) | Source::Mirrors(_)) {
             self.consecutive_skips = 0;
         }
     }

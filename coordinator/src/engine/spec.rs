@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use settings::{Hosts, Launcher, Run};
+use settings::{Hosts, Launcher, Redundancy, Run};
 
 use super::StageSpec;
 
@@ -51,6 +51,8 @@ pub struct Spec {
     pub max_discards: u32,
     /// The launcher starts a lost worker again when told to.
     pub respawns: bool,
+    /// What a rank owns also lies with another, where weights are cut over ranks.
+    pub redundant: bool,
     /// The optimizer's.
     pub state: CarriedState,
 }
@@ -82,6 +84,7 @@ impl Spec {
             max_world,
             max_discards: recovery.max_discards,
             respawns: hosts.launcher != Launcher::External,
+            redundant: recovery.redundancy == Redundancy::Neighbour,
             state: CarriedState::default(),
         }
     }

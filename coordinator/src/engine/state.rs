@@ -7,15 +7,16 @@ use proto::v1::{SampleRollout, StepReady};
 
 use super::digests::PartDigest;
 use super::failing::Evidence;
-use super::{CheckpointName, CheckpointRecord, EvaluationSet, Moment, Outcome, Rank};
+use super::{CheckpointName, CheckpointRecord, EvaluationSet, Moment, Outcome, Rank, Source};
 
 /// What the run is at.
 #[derive(Debug)]
 pub(crate) enum State {
     /// Not all ranks are there; at the deadline those that are go on, if they are enough.
     Waiting { deadline: Duration, lost: Option<String> },
-    /// The groups are being made, on a store that is up or not yet.
-    Forming { deadline: Duration, store: bool, formed: BTreeSet<Rank> },
+    /// The groups are being made, on a store that is up or not yet; who has connected, and of them who has what another
+    /// rank owns.
+    Forming { deadline: Duration, store: bool, formed: BTreeSet<Rank>, mirrored: BTreeSet<Rank> },
     /// Workers that lack the run's state are given it.
     Restoring(Restoring),
     /// Weights are being loaded; the digests that came in.
@@ -42,9 +43,9 @@ pub(crate) enum Restoring {
     /// The shell looks whether the checkpoint is whole.
     Opening(CheckpointRecord),
     /// Everybody loads a checkpoint.
-    Loading { checkpoint: CheckpointRecord, digests: BTreeMap<Rank, PartDigest> },
-    /// One member gives all others what it holds.
-    Healing { source: Rank, digests: BTreeMap<Rank, PartDigest> },
+    Loading { checkpoint: CheckpointRecord, digests: BTreeMap<Rank, PartDigest>, sent: u64 },
+    /// Members give those that lost it what they hold.
+    Healing { source: Source, digests: BTreeMap<Rank, PartDigest>, sent: u64 },
 }
 
 /// A step on its way.

@@ -152,11 +152,11 @@ impl Engine {
         let world = self.world.len();
         match restoring {
             Restoring::Opening(checkpoint) => format!("verifying checkpoint {}", checkpoint.name),
-            Restoring::Loading { checkpoint, digests } => {
+            Restoring::Loading { checkpoint, digests, .. } => {
                 format!("loading checkpoint {}, {} of {world} workers ready", checkpoint.name, digests.len())
             }
-            Restoring::Healing { source, digests } => format!(
-                "state after step {} from rank {source}, {} of {world} workers ready",
+            Restoring::Healing { source, digests, .. } => format!(
+                "state after step {} from {source}, {} of {world} workers ready",
                 self.committed_step(),
                 digests.len()
             ),

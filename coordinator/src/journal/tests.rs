@@ -140,7 +140,7 @@ fn a_step_cannot_be_committed_twice_unless_a_restoration_voided_it() {
     let mut journal = begin(folder.path());
     journal.record(&step(1), 2.0).expect("recorded");
     assert!(journal.record(&step(1), 2.0).is_err(), "ST-2");
-    let restored = RestoredRecord { from: 1, to: 0, source: Source::Start };
+    let restored = RestoredRecord { from: 1, to: 0, source: Source::Start, sent: 0 };
     journal.record(&Record::Restored(restored), 3.0).expect("recorded");
     journal.record(&step(1), 4.0).expect("recorded again");
     drop(journal);

@@ -3,7 +3,7 @@
 use settings::{ModelShape, Recompute, Reference, Run, Sharding, Stage, StageKind, Trainable};
 
 use super::load::Load;
-use super::{Parameters, World, width};
+use super::{Parameters, World, mirrored, width};
 
 /// Rows of the head's logits that are whole at once.
 const HEAD_ROWS: f64 = 1024.0;
@@ -50,6 +50,10 @@ pub(crate) fn memory(
         Sharding::Full => (sliced(world.ranks), under_way),
         Sharding::Hybrid => (sliced(world.per_node), under_way),
     };
+    let mirror = mirrored(run, stage, world).map_or(0.0, |slices| {
+        let frozen = if stage.parallel.sharding == Sharding::Optimizer { 0.0 } else { c * frozen };
+        (16.0 * trained + frozen) / slices as f64
+    });
     let policy = stage.kind == StageKind::Prpo;
     let referred = policy && stage.objective.beta > 0.0 && stage.objective.reference != Reference::Base;
     let whole = matches!(stage.parallel.sharding, Sharding::Full | Sharding::Hybrid) && policy;
@@ -62,6 +66,7 @@ pub(crate) fn memory(
     Memory {
         kept: some(&[
             ("weights, masters, moments and gradients", state),
+            ("another rank's slices", mirror),
             ("reference policy", if referred { c * trained } else { 0.0 }),
         ]),
         update: some(&[("blocks under way", blocks), ("activations", activations(run, stage, shape, load))]),
@@ -121,6 +126,18 @@ mod tests {
         assert_eq!(state("full", 4), 18.0 * p / 4.0);
         assert_eq!(state("optimizer", 4), 6.0 * p + 12.0 * p / 4.0);
         assert!(state("full", 8) < state("full", 4));
+    }
+
+    #[test]
+    fn a_mirror_is_as_large_as_what_it_mirrors_and_nobody_keeps_one_of_copies() {
+        let mirror = |sharding: &str, ranks| {
+            let cut = format!("parallel.sharding={sharding}");
+            let held = held(&[&cut, "recovery.redundancy=neighbour"], ranks).kept;
+            held.iter().find(|(name, _)| *name == "another rank's slices").map_or(0.0, |(_, bytes)| *bytes)
+        };
+        let p = 8_292_166_656.0;
+        assert_eq!(mirror("full", 4), 16.0 * p / 4.0);
+        assert_eq!((mirror("replicate", 4), mirror("full", 1)), (0.0, 0.0));
     }
 
     #[test]

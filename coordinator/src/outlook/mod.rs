@@ -18,7 +18,7 @@ pub use lines::lines;
 
 pub(crate) use facts::{Facts, stand_in};
 
-use settings::{Dtype, Hosts, ModelShape, Stage, Trainable};
+use settings::{Dtype, Hosts, ModelShape, Redundancy, Run, Sharding, Stage, Trainable};
 
 /// The parameters of a stage, by what becomes of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -88,6 +88,16 @@ impl World {
 
 fn greatest_common_divisor(a: u64, b: u64) -> u64 {
     if b == 0 { a } else { greatest_common_divisor(b, a % b) }
+}
+
+/// The ranks over which a stage's slices are cut that lie with another rank too; none where none do.
+pub(crate) fn mirrored(run: &Run, stage: &Stage, world: World) -> Option<u64> {
+    let slices = match stage.parallel.sharding {
+        Sharding::Replicate => None,
+        Sharding::Optimizer | Sharding::Full => Some(world.ranks),
+        Sharding::Hybrid => Some(world.per_node),
+    };
+    slices.filter(|_| run.recovery.redundancy == Redundancy::Neighbour && world.ranks > 1)
 }
 
 /// c, bytes of a number in compute type.

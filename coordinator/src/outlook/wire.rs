@@ -2,7 +2,7 @@
 
 use settings::{Run, Sharding, Stage, StageKind};
 
-use super::{Parameters, World, width};
+use super::{Parameters, World, mirrored, width};
 
 /// Of the update and, where weights are sliced, of the copy that draws responses.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -27,13 +27,14 @@ pub(crate) fn sent(run: &Run, stage: &Stage, of: Parameters, micro_batches: u64,
             blocks(world.per_node) + 2.0 * share(nodes) * 4.0 * trained / world.per_node as f64
         }
     };
+    let mirror = mirrored(run, stage, world).map_or(0.0, |slices| 4.0 * trained / slices as f64);
     let sliced = match stage.parallel.sharding {
         Sharding::Full => share(world.ranks),
         Sharding::Hybrid => share(world.per_node),
         Sharding::Replicate | Sharding::Optimizer => 0.0,
     };
     let drawn = stage.kind == StageKind::Prpo;
-    Sent { update, rollout: if drawn { sliced * c * all } else { 0.0 } }
+    Sent { update: update + mirror, rollout: if drawn { sliced * c * all } else { 0.0 } }
 }
 
 #[cfg(test)]
@@ -53,6 +54,17 @@ mod tests {
         // Without the embedding and the last layer, which the table's model has.
         assert!((update("full") - 19.14).abs() < 0.01, "{}", update("full"));
         assert_eq!(update("full"), update("hybrid"), "one node");
+    }
+
+    #[test]
+    fn a_mirror_takes_a_slices_gradient_a_step() {
+        let of = Parameters { trained: 4_000_000, ..Parameters::default() };
+        let update = |redundancy: &str| {
+            let sets = ["parallel.sharding=full".to_owned(), format!("recovery.redundancy={redundancy}")];
+            let run = settings::default_run(&sets).expect("settings");
+            sent(&run, &run.stages[0], of, 1, World { ranks: 4, per_node: 4 }).update
+        };
+        assert_eq!(update("neighbour") - update("none"), 4.0 * 1e6);
     }
 
     #[test]

@@ -203,14 +203,19 @@ fn quarantine(QuarantineRecord { step, sample, reason }: &QuarantineRecord) -> S
 
 /// What a restoration cost, for people.
 fn restoration(restored: &RestoredRecord) -> String {
-    let RestoredRecord { from, to, source } = restored;
+    let RestoredRecord { from, to, source, sent } = restored;
+    let sent = *sent as f64 / 1e6;
     let repeated = match from - to {
         0 => "no step is repeated".to_owned(),
         1 => format!("step {from} is repeated"),
         _ => format!("{} steps are repeated, {} to {from}", from - to, to + 1),
     };
     match source {
-        Source::Member(rank) => format!("state after step {to} came from rank {rank}: {repeated}"),
+        Source::Member(_) | Source::Mirrors(_) => {
+            format!(
+                "state after step {to} came from {source}: {repeated}; {sent:.1} MB went from rank to rank"
+            )
+        }
         Source::Checkpoint(name) => format!("state came from checkpoint {name}: {repeated}"),
         Source::Start => {
             format!("no checkpoint and no worker holds the run's state, it begins again: {repeated}")

@@ -230,7 +230,7 @@ impl Fake {
     fn obey(&mut self, order: Order) -> Option<Report> {
         Some(match order {
             Order::HostStore(_) => Report::StoreReady(StoreReady { address: "127.0.0.1:1".into() }),
-            Order::FormEpoch(_) => Report::Formed(Formed { held: self.held }),
+            Order::FormEpoch(_) => Report::Formed(Formed { held: self.held, mirrored: false }),
             Order::BeginStage(begin) => {
                 self.stage = begin.stage as usize;
                 let step = self.held.map_or(0, |held| held.step);
@@ -274,7 +274,7 @@ impl Fake {
                 self.stage = stage as usize;
                 self.held = Some(Held { stage, step, prepared: None });
                 let digest = if step == 0 { format!("stage {stage}") } else { format!("after {step}") };
-                Report::Restored(Restored { stage, step, digest, part: None })
+                Report::Restored(Restored { stage, step, digest, part: None, sent: 0 })
             }
             Order::Evaluate(evaluate) => {
                 let sampling = evaluate.sampling.unwrap();

@@ -58,7 +58,15 @@ Code report(char** message) noexcept {
 
 namespace {
 
-enum Kind : int32_t { ALL_REDUCE = 0, ALL_GATHER = 1, REDUCE_SCATTER = 2, ALL_TO_ALL = 3, BROADCAST = 4, BARRIER = 5 };
+enum Kind : int32_t {
+  ALL_REDUCE = 0,
+  ALL_GATHER = 1,
+  REDUCE_SCATTER = 2,
+  ALL_TO_ALL = 3,
+  BROADCAST = 4,
+  BARRIER = 5,
+  SHIFT = 6
+};
 
 c10d::ReduceOp reduction(int32_t reduce) {
   switch (reduce) {
@@ -92,6 +100,14 @@ c10::intrusive_ptr<c10d::Work> start(
     case ALL_TO_ALL: {
       std::vector<int64_t> even;
       return backend.alltoall_base(*output, *input, even, even);
+    }
+    case SHIFT: {
+      // All to all in which everything goes to one rank, and comes from one.
+      const int64_t world = backend.getSize(), rank = backend.getRank(), by = root;
+      std::vector<int64_t> taken(world, 0), given(world, 0);
+      taken[(rank + world - by) % world] = output->numel();
+      given[(rank + by) % world] = input->numel();
+      return backend.alltoall_base(*output, *input, taken, given);
     }
     case BROADCAST: {
       std::vector<at::Tensor> tensors{*output};

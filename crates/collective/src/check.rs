@@ -62,6 +62,21 @@ pub(crate) fn parts(operation: Operation, whole: &Tensor, part: &Tensor, world: 
     Ok(())
 }
 
+/// Holds `by` to the places that there are in a world.
+///
+/// # Errors
+/// `Mismatch`, quoting both.
+pub(crate) fn places(by: usize, world: usize) -> Result<()> {
+    if by < world {
+        return Ok(());
+    }
+    Err(Error::Mismatch {
+        what: format!("{}: places", Operation::Shift),
+        expected: format!("fewer than {world}"),
+        got: by.to_string(),
+    })
+}
+
 /// Holds `root` to the ranks there are.
 ///
 /// # Errors

@@ -21,6 +21,8 @@ pub enum Operation {
     ReduceScatter,
     /// [`crate::Group::broadcast`].
     Broadcast,
+    /// [`crate::Group::shift`].
+    Shift,
     /// [`crate::Group::barrier`].
     Barrier,
 }
@@ -34,6 +36,7 @@ impl fmt::Display for Operation {
             Self::AllGather => "all-gather",
             Self::ReduceScatter => "reduce-scatter",
             Self::Broadcast => "broadcast",
+            Self::Shift => "shift",
             Self::Barrier => "barrier",
         })
     }

@@ -145,6 +145,10 @@ impl Group for GlooGroup {
         self.group().broadcast(tensor, root)
     }
 
+    fn shift(&self, output: &Tensor, input: &Tensor, by: usize) -> Result<Work> {
+        self.group().shift(output, input, by)
+    }
+
     fn barrier(&self) -> Result<Work> {
         self.group().barrier()
     }

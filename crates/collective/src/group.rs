@@ -65,6 +65,13 @@ pub trait Group {
     /// See [`Group`]; `Error::Mismatch` also where `root` is no rank.
     fn broadcast(&self, tensor: &Tensor, root: usize) -> Result<Work>;
 
+    /// Sends `input` to the rank `by` places on (after the last comes the first), and fills `output` with what came
+    /// from the rank `by` places back; both have `n` values.
+    ///
+    /// # Errors
+    /// See [`Group`]; `Error::Mismatch` also where `by` is not below `world_size`.
+    fn shift(&self, output: &Tensor, input: &Tensor, by: usize) -> Result<Work>;
+
     /// Ends on no rank before all have called it.
     ///
     /// # Errors

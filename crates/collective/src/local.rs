@@ -52,6 +52,7 @@ struct Round {
 struct Call {
     operation: Operation,
     op: Option<ReduceOp>,
+    /// The root of a broadcast, the places of a shift.
     root: usize,
     kind: Option<Kind>,
     values: usize,
@@ -66,7 +67,10 @@ struct Contribution {
 impl Contribution {
     /// What this rank puts in or, of a reduce-scatter, takes out.
     fn part(&self, operation: Operation) -> Option<&Tensor> {
-        if operation == Operation::AllGather { self.input.as_ref() } else { self.output.as_ref() }
+        match operation {
+            Operation::AllGather | Operation::Shift => self.input.as_ref(),
+            _ => self.output.as_ref(),
+        }
     }
 }
 
@@ -212,6 +216,12 @@ fn carry_out<'a>(call: &Call, ranks: impl Iterator<Item = &'a mut Contribution>)
                 reduce::over_ranks(&parts?, op, output)?;
             }
         }
+        (Operation::Shift, _) => {
+            let world = inputs.len();
+            for (rank, output) in outputs.iter_mut().enumerate() {
+                output.f_copy_(inputs[(rank + world - call.root) % world])?;
+            }
+        }
         (Operation::Broadcast, _) => {
             let source = outputs[call.root].shallow_clone();
             outputs.iter_mut().try_for_each(|output| output.f_copy_(&source))?;
@@ -300,6 +310,15 @@ impl Group for LocalGroup {
     fn broadcast(&self, tensor: &Tensor, root: usize) -> Result<Work> {
         check::root(root, self.hub.world)?;
         self.in_place(Operation::Broadcast, tensor, None, root)
+    }
+
+    fn shift(&self, output: &Tensor, input: &Tensor, by: usize) -> Result<Work> {
+        let operation = Operation::Shift;
+        check::places(by, self.hub.world)?;
+        let (output, input) = (check::flat(operation, output, None)?, check::flat(operation, input, None)?);
+        check::parts(operation, &output, &input, 1)?;
+        let call = Call { operation, op: None, root: by, kind: Some(input.kind()), values: input.numel() };
+        self.start(call, Contribution { output: Some(output), input: Some(input) })
     }
 
     fn barrier(&self) -> Result<Work> {

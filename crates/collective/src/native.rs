@@ -242,6 +242,19 @@ impl crate::Group for NativeGroup {
         self.start(Operation::Broadcast, call, vec![tensor.shallow_clone()], Then::Nothing)
     }
 
+    fn shift(&self, output: &Tensor, input: &Tensor, by: usize) -> Result<Work> {
+        check::places(by, self.world)?;
+        let operation = Operation::Shift;
+        let (output, input) = (self.flat(operation, output)?, self.flat(operation, input)?);
+        check::parts(operation, &output, &input, 1)?;
+        if input.numel() == 0 {
+            return self.fate.usable().map(|()| Work::done());
+        }
+        let tensors = vec![input.shallow_clone(), output.shallow_clone()];
+        let call = Call::Shift { output: &output, input: &input, by };
+        self.start(operation, call, tensors, Then::Nothing)
+    }
+
     fn barrier(&self) -> Result<Work> {
         self.start(Operation::Barrier, Call::Barrier, Vec::new(), Then::Nothing)
     }

@@ -95,6 +95,10 @@ impl Group for NcclGroup {
         self.0.broadcast(tensor, root)
     }
 
+    fn shift(&self, output: &Tensor, input: &Tensor, by: usize) -> Result<Work> {
+        self.0.shift(output, input, by)
+    }
+
     fn barrier(&self) -> Result<Work> {
         self.0.barrier()
     }

@@ -130,6 +130,10 @@ impl<G: Group> Group for Nodes<G> {
         self.world.broadcast(tensor, root)
     }
 
+    fn shift(&self, output: &Tensor, input: &Tensor, by: usize) -> Result<Work> {
+        self.world.shift(output, input, by)
+    }
+
     fn barrier(&self) -> Result<Work> {
         self.world.barrier()
     }

@@ -12,7 +12,7 @@ use crate::Operation;
 ///
 /// Of `N` ranks, each sends `2 (N − 1) / N` of an all-reduced tensor, `N − 1` times its own part of an all-gather,
 /// and `(N − 1) / N` of a reduce-scatter's input: what a ring sends, and no algorithm sends less. The root counts a
-/// broadcast, `N − 1` times. Barriers carry nothing.
+/// broadcast, `N − 1` times, and every rank its part of a shift once. Barriers carry nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sent {
     /// By all-reduces.
@@ -23,13 +23,15 @@ pub struct Sent {
     pub reduce_scatter: u64,
     /// By broadcasts.
     pub broadcast: u64,
+    /// By shifts.
+    pub shift: u64,
 }
 
 impl Sent {
     /// All kinds together.
     #[must_use]
     pub fn total(self) -> u64 {
-        self.all_reduce + self.all_gather + self.reduce_scatter + self.broadcast
+        self.all_reduce + self.all_gather + self.reduce_scatter + self.broadcast + self.shift
     }
 
     fn zip(self, other: Self, with: impl Fn(u64, u64) -> u64) -> Self {
@@ -38,6 +40,7 @@ impl Sent {
             all_gather: with(self.all_gather, other.all_gather),
             reduce_scatter: with(self.reduce_scatter, other.reduce_scatter),
             broadcast: with(self.broadcast, other.broadcast),
+            shift: with(self.shift, other.shift),
         }
     }
 }
@@ -93,6 +96,7 @@ impl Meter {
             Operation::AllGather => sent.all_gather += bytes * others,
             Operation::ReduceScatter => sent.reduce_scatter += bytes * others,
             Operation::Broadcast => sent.broadcast += bytes * others,
+            Operation::Shift => sent.shift += bytes * u64::from(others > 0),
             Operation::Connect | Operation::Form | Operation::Barrier => {}
         }
         self.sent.set(sent);

@@ -131,6 +131,11 @@ pub(crate) enum Call<'a> {
         tensor: &'a Tensor,
         root: usize,
     },
+    Shift {
+        output: &'a Tensor,
+        input: &'a Tensor,
+        by: usize,
+    },
     Barrier,
 }
 
@@ -311,6 +316,7 @@ impl GroupHandle {
             Call::AllToAll { output, input } => (3, 0, 0, Some(output), Some(input)),
             Call::Broadcast { tensor, root } => (4, 0, root as i32, Some(tensor), None),
             Call::Barrier => (5, 0, 0, None, None),
+            Call::Shift { output, input, by } => (6, 0, by as i32, Some(output), Some(input)),
         };
         let pointer = |tensor: Option<&Tensor>| tensor.map_or(ptr::null(), Tensor::as_ptr);
         let mut out = ptr::null_mut();

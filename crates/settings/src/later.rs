@@ -14,7 +14,6 @@ struct Later {
 
 const KEYS: &[Later] = &[
     later("rollout.weights", Some("gathered"), "gathered"),
-    later("recovery.redundancy", Some("none"), "none"),
     later("coordinator.interface", None, "coordinator.listen"),
 ];
 

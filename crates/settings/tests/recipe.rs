@@ -244,8 +244,7 @@ fn a_stage_may_have_adapters_of_its_own() {
 
 #[test]
 fn a_contract_key_with_the_value_that_this_version_has_is_taken() {
-    let with = format!("{RECIPE}recovery: {{ redundancy: none }}\n");
-    let run = parse(&with, &["rollout.weights=gathered", "objective.reference=initial"]).expect("taken");
+    let run = parse(RECIPE, &["rollout.weights=gathered", "objective.reference=initial"]).expect("taken");
     assert_eq!(run, parse(RECIPE, &[]).expect("a good recipe"));
 }
 

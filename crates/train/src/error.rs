@@ -42,6 +42,9 @@ pub enum Error {
         /// As the stage says.
         sharding: settings::Sharding,
     },
+    /// A rank is to give another what that one owned, and does not have it.
+    #[error("this rank keeps no mirror of what another owned: load a checkpoint")]
+    NotMirrored,
     /// The rank that gives its state is in another stage, or trains something else.
     #[error(
         "the state that a rank gives has other sizes than this rank's (tensors and values, of the weights and of the \

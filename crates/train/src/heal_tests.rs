@@ -12,7 +12,7 @@ use crate::testing::{counts, policy_item, prepare, stage, trainer};
 use crate::{Error, Trainer};
 
 /// A policy stage whose reference moves after every second step, and so has state of its own.
-fn moving() -> Stage {
+pub(crate) fn moving() -> Stage {
     let mut stage = stage(StageKind::Prpo);
     let synced = Kept::Synced;
     stage.objective =
@@ -20,7 +20,7 @@ fn moving() -> Stage {
     stage
 }
 
-fn step(trainer: &mut Trainer, seed: u64, group: &dyn Group) -> BTreeMap<String, f64> {
+pub(crate) fn step(trainer: &mut Trainer, seed: u64, group: &dyn Group) -> BTreeMap<String, f64> {
     let items = [policy_item(seed, true, &[3, 2])];
     let prepared = prepare(trainer, &items, counts(&items), group);
     trainer.commit(false).expect("prepared");
@@ -28,7 +28,7 @@ fn step(trainer: &mut Trainer, seed: u64, group: &dyn Group) -> BTreeMap<String,
 }
 
 /// Everything that going on depends on, as bytes.
-fn state(trainer: &mut Trainer) -> BTreeMap<String, Vec<u8>> {
+pub(crate) fn state(trainer: &mut Trainer) -> BTreeMap<String, Vec<u8>> {
     let pieces = trainer.sharding().pieces().into_iter().map(|piece| (piece.name, piece.values));
     let reference = trainer.reference.as_ref().map(Reference::state).unwrap_or_default();
     let mut all: BTreeMap<String, Vec<u8>> =

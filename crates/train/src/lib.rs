@@ -23,6 +23,9 @@ mod lora;
 mod lora_tests;
 mod metrics;
 mod microbatch;
+mod mirror;
+#[cfg(test)]
+mod mirror_tests;
 mod norm;
 mod objective;
 #[cfg(test)]

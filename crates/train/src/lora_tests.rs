@@ -280,6 +280,9 @@ impl Group for Counting<'_> {
     fn broadcast(&self, tensor: &Tensor, root: usize) -> collective::Result<Work> {
         self.group.broadcast(tensor, root)
     }
+    fn shift(&self, output: &Tensor, input: &Tensor, by: usize) -> collective::Result<Work> {
+        self.group.shift(output, input, by)
+    }
     fn barrier(&self) -> collective::Result<Work> {
         self.group.barrier()
     }

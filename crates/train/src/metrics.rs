@@ -99,6 +99,9 @@ impl Traffic {
         sums.count("sent_all_reduce", all.all_reduce as f64);
         sums.count("sent_all_gather", all.all_gather as f64);
         sums.count("sent_reduce_scatter", all.reduce_scatter as f64);
+        if all.shift > 0 {
+            sums.count("sent_mirror", all.shift as f64);
+        }
         if let (Some(now), Some(before)) = (now.wire, self.wire) {
             sums.count("sent_on_the_wire", now.saturating_sub(before) as f64);
         }

@@ -171,6 +171,7 @@ impl Trainer {
         let steps = u64::try_from(values("step", &steps.1)?.int64_value(&[0])).unwrap_or_default();
         let kept = self.saved_reference(&files)?;
         self.discard();
+        self.mirror = None;
         for (name, view) in tensors(&files) {
             let mut stored = None;
             for piece in &mut own {

@@ -9,12 +9,14 @@ use settings::{Optimizer, Stage, StageKind, Trainable};
 use tch::{Kind, Tensor, no_grad_guard};
 
 use crate::Error;
+use crate::adamw::AdamW;
 use crate::blocks::BlockId;
 use crate::distortion::{self, Prediction};
 use crate::item::Item;
 use crate::lora::{self, StepDropout};
 use crate::metrics::{Sums, Traffic};
 use crate::microbatch::cut;
+use crate::mirror::Mirror;
 use crate::norm::clip_factor;
 use crate::pass::{Counts, Pass};
 use crate::reference::Reference;
@@ -58,6 +60,10 @@ pub struct Trainer {
     seed: u64,
     /// Bytes sent to gather the rollout's weights since the last step.
     gathered: u64,
+    /// How many places on another rank keeps what this one owns; 0: nobody does.
+    pub(crate) mirror_by: usize,
+    /// What the rank so many places back owns, from the first step on.
+    pub(crate) mirror: Option<Mirror>,
 }
 
 impl Trainer {
@@ -122,6 +128,8 @@ impl Trainer {
             deadline,
             seed,
             gathered: 0,
+            mirror_by: 0,
+            mirror: None,
         })
     }
 
@@ -148,6 +156,7 @@ impl Trainer {
         self.sharding = lay_out(weights, &self.model, stage, self.seat)?;
         self.stage = stage.clone();
         self.pending = None;
+        self.mirror = None;
         Ok(())
     }
 
@@ -182,8 +191,13 @@ impl Trainer {
         let pictures = items.iter().any(|item| item.pixels().size()[0] > 0);
         let asked = items.iter().any(Item::needs_reference);
         let device = self.model.device;
-        let here = [runs.len() as i64, i64::from(pictures), i64::from(asked)];
-        let [count, pictures, asked] = ranks.largest(here, device)?;
+        let lacks = self.mirror_by > 0 && self.mirror.is_none();
+        let here = [runs.len() as i64, i64::from(pictures), i64::from(asked), i64::from(lacks)];
+        let [count, pictures, asked, lacking] = ranks.largest(here, device)?;
+        if lacking > 0 {
+            let mirror = Mirror::exchange(&self.sharding.slices(), lacks, self.mirror_by, &ranks)?;
+            self.mirror = mirror.or(self.mirror.take());
+        }
         let reference = self.reference.as_ref().filter(|_| asked > 0);
         let (model, stage) = (&self.model, &self.stage);
         let dropout = StepDropout::of(stage, self.seed, self.sharding.steps());
@@ -209,6 +223,9 @@ impl Trainer {
         }
         sharding.reduce_above(None, true, &ranks)?;
         sharding.finish(&ranks)?;
+        if let Some(mirror) = &mut self.mirror {
+            mirror.receive(&sharding.slices(), self.mirror_by, &ranks)?;
+        }
         traffic.report(group, &mut sums);
         sums.max("silent_seconds", &Tensor::from(silent.as_secs_f64()));
         sums.count("sent_rollout", std::mem::take(&mut self.gathered) as f64);
@@ -226,6 +243,9 @@ impl Trainer {
         let Pending { lr, factor } = self.pending.take().ok_or(Error::NotPrepared)?;
         if !skip {
             self.sharding.apply(&self.stage.optimizer, lr, factor);
+            if let Some(mirror) = &self.mirror {
+                mirror.apply(&AdamW::at(&self.stage.optimizer, lr, self.sharding.steps()), factor);
+            }
         }
         if let Some(reference) = &mut self.reference {
             reference.committed();

@@ -59,6 +59,10 @@ impl Group for Striking<'_> {
         self.group.broadcast(tensor, root)
     }
 
+    fn shift(&self, output: &Tensor, input: &Tensor, by: usize) -> Result<Work> {
+        self.group.shift(output, input, by)
+    }
+
     fn barrier(&self) -> Result<Work> {
         self.group.barrier()
     }

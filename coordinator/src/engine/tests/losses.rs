@@ -21,7 +21,7 @@ fn holding(rank: Rank, process: u32, held: Option<Held>) -> Event {
 }
 
 fn formed(step: u64) -> Report {
-    Report::Formed(Formed { held: Some(Held { stage: 0, step, prepared: None }) })
+    Report::Formed(Formed { held: Some(Held { stage: 0, step, prepared: None }), mirrored: false })
 }
 
 #[test]
@@ -45,7 +45,7 @@ fn a_worker_that_comes_back_empty_gets_its_state_from_one_that_holds_the_newest_
     assert_eq!(rig.engine.epoch(), 2);
     rig.say(0, Report::StoreReady(StoreReady { address: "s:1".into() }));
     rig.say(1, formed(2));
-    let out = rig.say(0, Report::Formed(Formed { held: None }));
+    let out = rig.say(0, Report::Formed(Formed::default()));
     let restores: Vec<_> = out
         .iter()
         .filter_map(|c| match order(c) {
@@ -54,13 +54,14 @@ fn a_worker_that_comes_back_empty_gets_its_state_from_one_that_holds_the_newest_
         })
         .collect();
     assert_eq!(restores, vec![(2, Some(From::Member(1))); 2], "group rank 1 holds step 2");
-    let restored =
-        |digest: &str| Report::Restored(Restored { stage: 0, step: 2, digest: digest.into(), part: None });
+    let restored = |digest: &str| {
+        Report::Restored(Restored { stage: 0, step: 2, digest: digest.into(), part: None, sent: 0 })
+    };
     rig.say(0, restored("x"));
     let out = rig.say(1, restored("x"));
     assert!(matches!(
         records(&out)[0],
-        Record::Restored(RestoredRecord { from: 2, to: 2, source: Source::Member(1) })
+        Record::Restored(RestoredRecord { from: 2, to: 2, source: Source::Member(1), .. })
     ));
     assert!(out.iter().any(|c| matches!(c, Command::Plan { step: 3, attempt: 2, .. })), "{out:?}");
 }
@@ -77,7 +78,7 @@ fn sharded_state_that_is_lost_comes_from_the_newest_checkpoint_and_voids_the_ste
     rig.event(holding(1, 200, None));
     rig.say(0, Report::StoreReady(StoreReady { address: "s:1".into() }));
     rig.say(0, formed(3));
-    let out = rig.say(1, Report::Formed(Formed { held: None }));
+    let out = rig.say(1, Report::Formed(Formed::default()));
     let Some(Command::OpenCheckpoint(name)) = out.iter().find(|c| matches!(c, Command::OpenCheckpoint(_)))
     else {
         panic!("a checkpoint is looked at: {out:?}")
@@ -86,7 +87,7 @@ fn sharded_state_that_is_lost_comes_from_the_newest_checkpoint_and_voids_the_ste
     rig.event(Event::CheckpointOpened { name: name.clone(), folder: "f".into() });
     let restored = |index| {
         let part = Some(proto::v1::Part { index, of: 2 });
-        Report::Restored(Restored { stage: 0, step: 2, digest: format!("d{index}"), part })
+        Report::Restored(Restored { stage: 0, step: 2, digest: format!("d{index}"), part, sent: 0 })
     };
     rig.say(0, restored(0));
     let out = rig.say(1, restored(1));
@@ -180,4 +181,62 @@ fn a_worker_outside_the_world_that_dies_or_fails_disturbs_no_step() {
         assert!(matches!(rig.engine.members()[&1].state, MemberState::Dead { .. }));
         assert!(!records(&rig.done).iter().any(|record| matches!(record, Record::Discarded(_))));
     }
+}
+
+/// A run of ranks that own slices, at the update of step 4 with a checkpoint after step 2, of which `lost` have died and
+/// come back empty, and all others have what their neighbours own; what it wants when all have formed.
+fn slices_are_lost(spec: Spec, lost: &[Rank]) -> (Rig, Vec<Command>) {
+    let world = spec.ranks();
+    let sharded = StageSpec { sharded: true, checkpoint_every: 2, ..stage("a", 9) };
+    let mut rig = Rig::with(Spec { stages: vec![sharded], ..spec });
+    rig.run_until(|c| matches!(order(c), Some(Order::Rollout(u)) if u.step == 3));
+    let pending: Vec<Command> = rig.done.iter().rev().take(world as usize + 1).cloned().collect();
+    rig.resume_until(&pending, |c| matches!(order(c), Some(Order::Update(u)) if u.step == 4));
+    lost.iter().for_each(|rank| drop(rig.event(killed(*rank))));
+    rig.pass(seconds(1));
+    lost.iter().for_each(|rank| drop(rig.event(holding(*rank, 200 + rank, None))));
+    rig.say(0, Report::StoreReady(StoreReady { address: "s:1".into() }));
+    let mut out = Vec::new();
+    for rank in 0..world {
+        let held = Some(Held { stage: 0, step: 3, prepared: None }).filter(|_| !lost.contains(&rank));
+        let mirrored = held.is_some();
+        out = rig.say(rank, Report::Formed(Formed { held, mirrored }));
+    }
+    (rig, out)
+}
+
+#[test]
+fn what_a_lost_rank_owned_comes_from_the_memory_of_its_neighbour_and_no_step_is_repeated() {
+    let (mut rig, out) = slices_are_lost(Spec { redundant: true, ..spec(3, vec![]) }, &[1]);
+    let restores: Vec<_> = out
+        .iter()
+        .filter_map(|c| match order(c) {
+            Some(Order::Restore(restore)) => Some((restore.step, restore.source.clone())),
+            _ => None,
+        })
+        .collect();
+    let mirrored = From::Mirrored(proto::v1::Mirrored { lost: vec![1] });
+    assert_eq!(restores, vec![(3, Some(mirrored)); 3], "{out:?}");
+    let mut out = Vec::new();
+    for rank in 0..3 {
+        let part = Some(proto::v1::Part { index: rank, of: 3 });
+        let digest = format!("d{rank}");
+        out = rig.say(rank, Report::Restored(Restored { stage: 0, step: 3, digest, part, sent: 10 }));
+    }
+    let source = Source::Mirrors([(1, 2)].into());
+    let expected = Record::Restored(RestoredRecord { from: 3, to: 3, source, sent: 30 });
+    assert_eq!(records(&out)[0], &expected);
+    assert!(out.iter().any(|c| matches!(c, Command::Plan { step: 4, .. })), "{out:?}");
+}
+
+#[test]
+fn slices_that_are_lost_with_their_mirrors_come_from_the_newest_checkpoint() {
+    let opened = |spec, lost: &[Rank]| {
+        let (_, out) = slices_are_lost(spec, lost);
+        out.iter().any(|c| matches!(c, Command::OpenCheckpoint(name) if name.to_string() == "a-step-2"))
+    };
+    let redundant = |ranks| Spec { redundant: true, ..spec(ranks, vec![]) };
+    assert!(opened(redundant(3), &[1, 2]), "rank 2 mirrors rank 1");
+    assert!(opened(spec(3, vec![]), &[1]), "nobody mirrors anybody");
+    assert!(!opened(redundant(4), &[0, 2]), "1 and 3 mirror 0 and 2");
 }

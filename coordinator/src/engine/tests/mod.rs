@@ -66,6 +66,7 @@ pub(super) fn spec(world: u32, stages: Vec<StageSpec>) -> Spec {
         max_world: world,
         max_discards: 3,
         respawns: false,
+        redundant: false,
         state: CarriedState::default(),
     }
 }

@@ -56,6 +56,14 @@ fn check_operations(group: &dyn Group, kind: Kind, n: usize) {
         assert_eq!(values(&input)[0], value(rank, 0), "the input stays");
     }
 
+    for by in 0..world {
+        let input = tensor(kind, (0..n).map(|i| value(rank, i)));
+        let output = Tensor::zeros([n as i64], (kind, Device::Cpu));
+        group.shift(&output, &input, by).expect("starts").wait(AMPLE).expect("shift");
+        let from = (rank + world - by) % world;
+        assert_eq!(values(&output), (0..n).map(|i| value(from, i)).collect::<Vec<_>>(), "{by} {kind:?} {n}");
+    }
+
     let input = tensor(kind, (0..n).map(|i| value(rank, i)));
     let output = Tensor::zeros([world as i64, n as i64], (kind, Device::Cpu));
     group.all_gather_base(&output, &input).expect("starts").wait(AMPLE).expect("all-gather");

@@ -10,6 +10,8 @@ use super::Dtype;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Recovery {
+    /// Where else a rank's slices of the optimizer's state lie, where weights are cut over ranks.
+    pub redundancy: Redundancy,
     /// A worker silent for longer is lost, seconds.
     pub lease: u64,
     /// How long the world may take to form, seconds.
@@ -28,9 +30,21 @@ pub struct Recovery {
     pub max_discards: u32,
 }
 
+/// Where else a rank's slices of the optimizer's state lie.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Redundancy {
+    /// In checkpoints alone.
+    #[default]
+    None,
+    /// In the memory of another rank, on another host where there is one.
+    Neighbour,
+}
+
 impl Default for Recovery {
     fn default() -> Self {
         Self {
+            redundancy: Redundancy::None,
             lease: 15,
             forming: 120,
             progress: 600,

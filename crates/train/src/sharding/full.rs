@@ -14,7 +14,7 @@ use tch::{Device, Kind, Tensor, no_grad_guard};
 use super::flat::Flat;
 use super::gather::Gather;
 use super::shard::{Cut, Digests, Shard, digest};
-use super::{Piece, Place, Ranks, Sharding, Take};
+use super::{Piece, Place, Ranks, Sharding, Slices, Take};
 use crate::Error;
 use crate::adamw::AdamW;
 use crate::blocks::{BlockId, layout};
@@ -366,6 +366,14 @@ impl Sharding for Full {
     fn pieces(&self) -> Vec<Piece> {
         let frozen = self.frozen.values().flat_map(|f| f.cut.pieces("frozen", &f.values));
         frozen.chain(self.trained.values().flat_map(Shard::pieces)).collect()
+    }
+
+    fn slices(&self) -> Slices {
+        Slices {
+            trained: self.trained.values().map(Shard::slice).collect(),
+            frozen: self.frozen.values().map(|frozen| frozen.values.shallow_clone()).collect(),
+            shared: Vec::new(),
+        }
     }
 
     fn steps(&self) -> u64 {

@@ -11,7 +11,7 @@ use settings::Optimizer;
 use tch::{Device, Kind, Tensor, no_grad_guard};
 
 use super::full::Full;
-use super::{Piece, Place, Ranks, Seat, Sharding, Take};
+use super::{Piece, Place, Ranks, Seat, Sharding, Slices, Take};
 use crate::Error;
 use crate::blocks::BlockId;
 
@@ -150,6 +150,10 @@ impl Sharding for Hybrid {
 
     fn pieces(&self) -> Vec<Piece> {
         self.full.pieces()
+    }
+
+    fn slices(&self) -> Slices {
+        self.full.slices()
     }
 
     fn steps(&self) -> u64 {

@@ -9,6 +9,7 @@ mod piece;
 mod place;
 mod replicate;
 mod shard;
+mod slices;
 mod slot;
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,7 @@ pub(crate) use piece::{Piece, StateSource};
 pub(crate) use place::Ranks;
 pub use place::{Place, Seat};
 pub(crate) use replicate::Replicate;
+pub(crate) use slices::{Slice, Slices};
 pub(crate) use weights::{Joined, Weights};
 pub(crate) use widened::Widened;
 
@@ -129,6 +131,11 @@ pub(crate) trait Sharding {
     /// What going on needs besides [`Sharding::steps`]: masters and moments of the trained, values of the frozen, as
     /// far as this rank owns them. Views: who writes to them changes the state, and calls `refresh` after it.
     fn pieces(&self) -> Vec<Piece>;
+
+    /// What this rank alone owns, and what all have alike, as views; nothing where every rank owns everything.
+    fn slices(&self) -> Slices {
+        Slices::default()
+    }
 
     /// Optimizer steps taken.
     fn steps(&self) -> u64;

@@ -10,7 +10,7 @@ use tch::{Device, Kind, Tensor, no_grad_guard};
 
 use super::gather::Gather;
 use super::shard::{Digests, Shard, digest};
-use super::{Piece, Place, Ranks, Sharding, Take};
+use super::{Piece, Place, Ranks, Sharding, Slices, Take};
 use crate::Error;
 use crate::adamw::AdamW;
 use crate::blocks::{BlockId, layout};
@@ -294,6 +294,14 @@ impl Sharding for Sliced {
 
     fn pieces(&self) -> Vec<Piece> {
         self.frozen_pieces().chain(self.blocks.values().flat_map(|block| block.shard.pieces())).collect()
+    }
+
+    fn slices(&self) -> Slices {
+        Slices {
+            trained: self.blocks.values().map(|block| block.shard.slice()).collect(),
+            frozen: Vec::new(),
+            shared: self.frozen_pieces().map(|piece| piece.values).collect(),
+        }
     }
 
     fn steps(&self) -> u64 {

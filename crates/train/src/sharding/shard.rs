@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use model::Params;
 use tch::{Device, Kind, Tensor};
 
-use super::{Piece, Place};
+use super::{Piece, Place, Slice};
 use crate::adamw::{AdamW, Buffers};
 use crate::blocks::{ALIGNMENT, Block};
 use crate::tensors::f32_bytes;
@@ -135,6 +135,16 @@ impl Shard {
     pub(super) fn pieces(&self) -> Vec<Piece> {
         let parts = [("master", &self.master), ("exp_avg", &self.exp_avg), ("exp_avg_sq", &self.exp_avg_sq)];
         parts.iter().flat_map(|(what, slice)| self.cut.pieces(what, slice)).collect()
+    }
+
+    /// Its buffers.
+    pub(super) fn slice(&self) -> Slice {
+        Slice {
+            master: self.master.shallow_clone(),
+            exp_avg: self.exp_avg.shallow_clone(),
+            exp_avg_sq: self.exp_avg_sq.shallow_clone(),
+            grad: self.grad.shallow_clone(),
+        }
     }
 
     /// Digests of what the slice holds of each parameter.

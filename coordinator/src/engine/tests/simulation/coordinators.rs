@@ -235,6 +235,7 @@ fn kind_of(record: &Record) -> String {
         Record::Suspected(_) => "a search that goes on",
         Record::Quarantined(_) => "a sample in quarantine",
         Record::Restored(RestoredRecord { source: Source::Member(_), .. }) => "state from a member",
+        Record::Restored(RestoredRecord { source: Source::Mirrors(_), .. }) => "state from mirrors",
         Record::Restored(RestoredRecord { source: Source::Checkpoint(_), .. }) => "state from a checkpoint",
         Record::Restored(_) => "a run that begins again",
         Record::Evaluation(_) => "an evaluation",

@@ -98,7 +98,8 @@ const END: Duration = Duration::from_secs(1_200);
 
 impl World {
     fn new(seed: u64, defect: Option<Defect>) -> Self {
-        let mut draws = Draws(seed);
+        // Poison and mirrors have draws of their own: a seed's faults do not depend on them.
+        let (mut draws, mut apart) = (Draws(seed), Draws(!seed));
         let ranks = 1 + draws.below(4) as u32;
         let sharded = draws.one_in(4);
         let stages = (0..1 + draws.below(2))
@@ -121,10 +122,10 @@ impl World {
             forming: seconds(8),
             max_discards: 1_000,
             respawns: draws.one_in(2),
+            redundant: apart.one_in(2),
             ..spec(ranks, stages)
         };
         let steps: u64 = spec.stages.iter().map(|stage| stage.steps).sum();
-        let mut apart = Draws(!seed);
         let samples = ids(1 + apart.below(steps));
         let which = apart.below(samples.len() as u64) as usize;
         let poison = (samples[which].clone(), apart.one_in(2));

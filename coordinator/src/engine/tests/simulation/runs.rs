@@ -54,6 +54,7 @@ fn ten_thousand_runs_with_faults_break_no_invariant_and_all_finish() {
         "loading → running",
         "running → stopping",
         "state from a member",
+        "state from mirrors",
         "state from a checkpoint",
         "a run that begins again",
         "a discarded step",

@@ -1,7 +1,7 @@
 //! Light workers: a state that is a number, a job at a time, a stream that comes and goes.
 
 use proto::v1::restore::Source as From;
-use proto::v1::{CollectiveFailed, Heartbeat, Held, Prepared, Restored};
+use proto::v1::{CollectiveFailed, Heartbeat, Held, Mirrored, Prepared, Restored};
 
 use super::*;
 
@@ -12,6 +12,9 @@ pub(super) const FRESH: u64 = 7;
 pub(super) fn after(weights: u64, step: u64) -> u64 {
     Draws(weights ^ step.rotate_left(32)).next()
 }
+
+/// What the ranks of a world hold, their weights, and whether they have what another owns.
+type Sources = BTreeMap<Rank, (Option<Held>, u64, bool)>;
 
 #[derive(Debug)]
 pub(super) struct Worker {
@@ -28,6 +31,10 @@ pub(super) struct Worker {
     epoch: u64,
     pub(super) held: Option<Held>,
     pub(super) weights: u64,
+    /// It has what another rank owns.
+    mirrored: bool,
+    /// Of the rank so many places back.
+    mirror: usize,
     orders: VecDeque<(u64, u64, Order)>,
     /// What it does now: the job's number, its order, whether its time is over.
     job: Option<(u64, u64, u64, Order, bool)>,
@@ -56,6 +63,8 @@ impl World {
             epoch: 0,
             held: None,
             weights: FRESH,
+            mirrored: false,
+            mirror: 0,
             orders: VecDeque::new(),
             job: None,
             jobs: 0,
@@ -284,8 +293,8 @@ impl World {
                 return;
             }
             // All are there: they end together.
-            let sources: BTreeMap<Rank, (Option<Held>, u64)> =
-                peers.iter().filter_map(|p| self.workers.get(p).map(|w| (*p, (w.held, w.weights)))).collect();
+            let source = |p: &Rank| self.workers.get(p).map(|w| (*p, (w.held, w.weights, w.mirrored)));
+            let sources: Sources = peers.iter().filter_map(source).collect();
             for peer in peers {
                 let Some((_, term, epoch, order, _)) = self.workers.get(&peer).and_then(|w| w.job.clone())
                 else {
@@ -318,20 +327,19 @@ impl World {
         members.into_iter().find(|members| members.contains(&rank))
     }
 
-    fn do_it(
-        &mut self,
-        rank: Rank,
-        order: &Order,
-        stamp: (u64, u64),
-        sources: &BTreeMap<Rank, (Option<Held>, u64)>,
-    ) {
+    fn do_it(&mut self, rank: Rank, order: &Order, stamp: (u64, u64), sources: &Sources) {
         let Some(worker) = self.workers.get_mut(&rank) else { return };
         let report = match order {
-            Order::FormEpoch(_) => {
+            Order::FormEpoch(form) => {
                 worker.group = Some(stamp.1);
-                Some(Report::Formed(Formed { held: worker.held }))
+                if worker.mirror != form.mirror as usize {
+                    (worker.mirror, worker.mirrored) = (form.mirror as usize, false);
+                }
+                let mirrored = worker.held.is_some() && worker.mirrored;
+                Some(Report::Formed(Formed { held: worker.held, mirrored }))
             }
             Order::BeginStage(begin) => {
+                worker.mirrored = false;
                 if !begin.weights.is_empty() {
                     worker.weights = FRESH;
                 }
@@ -343,6 +351,7 @@ impl World {
             Order::Update(update) => {
                 if let Some(held) = &mut worker.held {
                     held.prepared = Some(Prepared { step: update.step, attempt: update.attempt });
+                    worker.mirrored = worker.mirror > 0;
                 }
                 obey(order)
             }
@@ -369,26 +378,32 @@ impl World {
             }
             Order::Restore(restore) => {
                 let (stage, step) = (restore.stage, restore.step);
-                let from = match &restore.source {
-                    Some(From::Member(group_rank)) => {
-                        let source = sources.iter().nth(*group_rank as usize);
-                        let (held, weights) =
-                            source.map_or((None, 0), |(_, (held, weights))| (*held, *weights));
-                        if held.is_none_or(|held| (held.stage, held.step) != (stage, step)) {
-                            return self.violate("RC-2", || {
-                                format!(
-                                    "step {step} of stage {stage} is restored from one that holds {held:?}"
-                                )
-                            });
-                        }
-                        weights
+                let gives = match &restore.source {
+                    Some(From::Member(group_rank)) => sources.iter().nth(*group_rank as usize),
+                    Some(From::Mirrored(Mirrored { lost })) => {
+                        let place = sources.keys().position(|of| *of == rank).unwrap_or(0);
+                        let is_lost = lost.contains(&(place as u32));
+                        let from = if is_lost { (place + worker.mirror) % sources.len() } else { place };
+                        sources.iter().nth(from).filter(|(_, (_, _, mirrored))| !is_lost || *mirrored)
                     }
-                    _ => (1..=step).fold(FRESH, after),
+                    _ => None,
                 };
+                let from = match (&restore.source, gives) {
+                    (Some(From::Checkpoint(_)), _) => (1..=step).fold(FRESH, after),
+                    (_, Some((_, (Some(held), weights, _)))) if (held.stage, held.step) == (stage, step) => {
+                        *weights
+                    }
+                    (source, gives) => {
+                        let what =
+                            format!("step {step} of stage {stage} is to come from {source:?}: {gives:?}");
+                        return self.violate("RC-2", || what);
+                    }
+                };
+                worker.mirrored &= worker.held.is_some() && matches!(restore.source, Some(From::Mirrored(_)));
                 worker.weights = from;
                 worker.held = Some(Held { stage, step, prepared: None });
                 let digest = worker.weights.to_string();
-                Some(Report::Restored(Restored { stage, step, digest, part: None }))
+                Some(Report::Restored(Restored { stage, step, digest, part: None, sent: 0 }))
             }
             _ => obey(order),
         };
