@@ -87,7 +87,7 @@ fn fault_limits(fault: &Fault, at: &Path, limits: &mut Limits) {
     if named {
         let expected = "rollout or update, where a sample is named";
         let fits = matches!(phase, Phase::Rollout | Phase::Update);
-        limits.demand(fits, &at.key("phase"), &format!("{phase:?}"), expected);
+        limits.demand(fits, &at.key("phase"), format!("{phase:?}"), expected);
     }
 }
 

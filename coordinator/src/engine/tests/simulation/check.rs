@@ -104,10 +104,10 @@ impl World {
                     self.violate("ST-2", || format!("step {} of its stage is committed twice", step.number));
                 }
             }
-            Record::Quarantined(found) => {
-                if self.poison.as_ref().is_none_or(|(sample, _)| *sample != found.sample) {
-                    self.violate("QU-1", || format!("{} is quarantined, and harms nobody", found.sample));
-                }
+            Record::Quarantined(found)
+                if self.poison.as_ref().is_none_or(|(sample, _)| *sample != found.sample) =>
+            {
+                self.violate("QU-1", || format!("{} is quarantined, and harms nobody", found.sample));
             }
             _ => {}
         }
