@@ -7,7 +7,7 @@ use std::process::Command;
 
 use serde_json::Value;
 use tests::recovery::journal;
-use tests::running::{Ended, Running};
+use tests::running::Running;
 use tests::scene::{Scene, Start};
 use tests::{cache, program, root};
 
@@ -17,12 +17,14 @@ fn scene() -> Scene {
 }
 
 /// `recipe` of configs with what is set over it.
-fn train(scene: &Scene, recipe: &str, sets: &[&str]) -> Ended {
+fn train(scene: &Scene, recipe: &str, sets: &[&str]) {
     let mut command = Command::new(program("coordinator"));
     command.current_dir(root()).args(["--nodes", &scene.text("hosts.yaml"), "--output", &scene.text("run")]);
     command.args(["--recipe", &format!("configs/{recipe}")]);
-    sets.iter().for_each(|set| drop(command.args(["--set", set])));
-    Running::start(command, &scene.run_folder()).end().with(0)
+    for set in sets {
+        command.args(["--set", set]);
+    }
+    let _ = Running::start(command, &scene.run_folder()).end().with(0);
 }
 
 fn pictures(scene: &Scene) -> Vec<String> {
