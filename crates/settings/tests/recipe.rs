@@ -255,7 +255,7 @@ fn a_fault_strikes_at_a_rank_and_step_or_on_a_sample() {
     assert!(plan("rank: 0, step: 1, phase: commit").is_ok());
     assert!(plan("sample: a/b, phase: update").is_ok());
     let said = |fault: &str| plan(fault).expect_err("refused").to_string();
-    assert!(said("rank: 0, step: 0, phase: commit").contains("faults[0].step 0 must be at least 1"));
+    assert!(said("rank: 0, step: 0, phase: commit").contains("step 0 must be at least 1"));
     assert!(said("sample: a/b, phase: commit").contains("must be rollout or update"));
     assert!(said("rank: 0, phase: update").contains("must be rank and step, or sample"));
     assert!(said("rank: 0, step: 1, sample: a, phase: update").contains("must be rank and step, or sample"));
