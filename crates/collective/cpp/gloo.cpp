@@ -12,9 +12,6 @@ using namespace collective;
 namespace {
 
 // Opens what the base class keeps to itself: the connections.
-// Collectives under way at once. One that waits for its peer sends nothing: the link must find others to send.
-constexpr unsigned THREADS = 8;
-
 class Mesh final : public c10d::ProcessGroupGloo {
  public:
   using ProcessGroupGloo::ProcessGroupGloo;
@@ -42,7 +39,6 @@ extern "C" int32_t collective_gloo_form(
   return guarded(message, [&] {
     const auto timeout = std::chrono::milliseconds(timeout_ms);
     auto options = c10d::ProcessGroupGloo::Options::create(timeout);
-    options->threads = THREADS;
     options->devices.push_back(
         interface != nullptr ? c10d::ProcessGroupGloo::createDeviceForInterface(interface)
                              : c10d::ProcessGroupGloo::createDeviceForHostname(host));
