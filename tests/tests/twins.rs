@@ -38,8 +38,9 @@ fn pictures(scene: &Scene) -> Vec<String> {
 
 /// Of each step, how many responses each of its samples got.
 fn responses(scene: &Scene, step: u32) -> Vec<usize> {
-    let question =
-        format!("SELECT json_group_array(json_array_length(responses)) FROM rollouts WHERE step = {step}");
+    let question = format!(
+        "SELECT json_group_array(json_array_length(responses, '$.responses')) FROM rollouts WHERE step = {step}"
+    );
     serde_json::from_str(&journal::<String>(&scene.run_folder(), &question)).unwrap()
 }
 

@@ -115,6 +115,9 @@ impl Shell {
 
     /// Tells a new state, and after a loss how long it took until work went on.
     fn announce(&mut self, verdict: &Verdict) {
+        if std::mem::replace(&mut self.state, verdict.state) != verdict.state {
+            self.tell_status();
+        }
         self.display.verdict(verdict);
         match verdict.state {
             "failing" => {

@@ -125,6 +125,7 @@ pub async fn run(prepared: Prepared) -> Result<Ended, Failure> {
         history,
         display,
         status,
+        state: "",
         events,
         children: Some(children),
         queue: VecDeque::new(),
@@ -195,6 +196,8 @@ struct Shell {
     history: History,
     display: Display,
     status: watch::Sender<String>,
+    /// The state of the last verdict.
+    state: &'static str,
     /// Where work off this thread answers.
     events: mpsc::UnboundedSender<Event>,
     /// Until the run is over.
@@ -240,6 +243,11 @@ impl Shell {
             self.queue.push_back(Event::Trouble { reason: error.to_string(), exit_code: 75 });
         }
         self.queue.push_back(Event::Tick);
+        self.tell_status();
+    }
+
+    /// What the status call answers from now on.
+    fn tell_status(&self) {
         let json = status::json(&self.engine, self.started.elapsed(), &self.run);
         self.status.send_if_modified(|last| {
             let changed = *last != json;
