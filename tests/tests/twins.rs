@@ -39,7 +39,7 @@ fn pictures(scene: &Scene) -> Vec<String> {
 /// Of each step, how many responses each of its samples got.
 fn responses(scene: &Scene, step: u32) -> Vec<usize> {
     let question = format!(
-        "SELECT json_group_array(json_array_length(responses, '$.responses')) FROM rollouts WHERE step = {step}"
+        "SELECT json_group_array(json_array_length(responses, '$.texts')) FROM rollouts WHERE step = {step}"
     );
     serde_json::from_str(&journal::<String>(&scene.run_folder(), &question)).unwrap()
 }
@@ -77,7 +77,7 @@ fn two_stages_run_one_after_the_other_with_their_own_k_and_a_fresh_schedule() {
         assert!(told.contains(&(stage, step, set.into())), "{stage} {step} {set} is not among {told:?}");
     }
     let report = scene.read("report.html");
-    assert!(report.contains("explore") && report.contains("stabilise") && report.contains("srcc"));
+    assert!(report.contains("explore") && report.contains("stabilise") && report.contains("All evaluations"));
 }
 
 #[test]
