@@ -35,6 +35,7 @@ fn survives(phase: &str, action: &str, more: &[&str]) -> Scene {
     assert!(run.join("logs/fault-0.struck").exists(), "the fault did not strike:\n{}", ended.stderr);
     assert!(journal::<i64>(&run, "SELECT count(*) FROM epochs") >= 2, "no second epoch:\n{}", ended.stderr);
     assert_exactly_once(&run);
+    assert!(ended.stderr.contains("s after the loss was seen"), "no time is told:\n{}", ended.stderr);
     assert_eq!(steps(&run).len(), 4);
     assert_eq!(weights(&run), weights(Path::new(&undisturbed)), "other weights than without the fault");
     assert!(scene.read("report.html").ends_with("</html>\n"));

@@ -220,6 +220,12 @@ impl Engine {
         self.epoch
     }
 
+    /// Whether the next world is waited for because a worker was lost.
+    #[must_use]
+    pub fn waits_after_a_loss(&self) -> bool {
+        matches!(self.state, State::Waiting { lost: Some(_), .. })
+    }
+
     /// The coordinator's term.
     #[must_use]
     pub fn term(&self) -> u64 {

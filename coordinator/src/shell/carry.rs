@@ -120,7 +120,12 @@ impl Shell {
         }
         self.display.verdict(verdict);
         match verdict.state {
+            // Where a sign needs no better one, nothing is gathered first.
             "failing" => {
+                self.lost.get_or_insert_with(Instant::now);
+            }
+            // A sign that needs no better one: nothing was gathered first.
+            "waiting" if self.engine.waits_after_a_loss() => {
                 self.lost.get_or_insert_with(Instant::now);
             }
             "running" => {

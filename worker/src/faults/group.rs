@@ -11,6 +11,8 @@ use super::Faults;
 /// The group itself, and what strikes in it.
 pub struct Striking<'a> {
     group: &'a dyn Group,
+    /// Within nodes and across, where the group knows of any: gradients may be summed there alone.
+    parts: Option<Box<[Self; 2]>>,
     faults: Faults,
     step: u64,
 }
@@ -19,7 +21,9 @@ impl<'a> Striking<'a> {
     /// `group`, in which the fault of `step`'s all-reduce strikes.
     #[must_use]
     pub fn new(group: &'a dyn Group, faults: Faults, step: u64) -> Self {
-        Self { group, faults, step }
+        let part = |group| Self { group, parts: None, faults: faults.clone(), step };
+        let parts = group.parts().map(|Parts { within, across }| Box::new([within, across].map(part)));
+        Self { group, parts, faults, step }
     }
 
     /// The peers' operations have begun by what this rank sends: now.
@@ -80,7 +84,7 @@ impl Group for Striking<'_> {
     }
 
     fn parts(&self) -> Option<Parts<'_>> {
-        self.group.parts()
+        self.parts.as_deref().map(|[within, across]| Parts { within, across })
     }
 
     fn aborter(&self) -> Aborter {
