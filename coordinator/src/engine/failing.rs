@@ -192,11 +192,28 @@ impl Engine {
         }
     }
 
+    /// Where nothing is known but that collectives failed: who owed his share, said nothing of it, and stands still.
+    /// The others' waits ended before his did.
+    fn standing_still(&self, now: Duration, evidence: &Evidence) -> Option<(Rank, Duration)> {
+        if !evidence.signs.iter().all(|(_, sign)| matches!(sign, Sign::CollectiveFailed(_))) {
+            return None;
+        }
+        let told = |rank: &Rank| evidence.signs.iter().any(|(who, _)| who == rank);
+        let idle = evidence.owed.keys().filter(|rank| !told(rank)).filter_map(|rank| {
+            let idle = now.saturating_sub(self.members.live(*rank)?.advanced);
+            (idle > self.spec.progress).then_some((*rank, idle))
+        });
+        idle.max_by_key(|(_, idle)| *idle)
+    }
+
     /// Says what happened once there is nothing more to wait for.
     pub(super) fn conclude_if_due(&mut self, now: Duration, out: &mut Vec<Command>) {
         let State::Failing(evidence) = &self.state else { return };
         if now < evidence.deadline {
             return;
+        }
+        if let Some((rank, idle)) = self.standing_still(now, evidence) {
+            return self.suspect(now, rank, Sign::Stuck { idle, alone: false }, out);
         }
         let Some((rank, sign)) = evidence.signs.iter().min_by_key(|(_, sign)| sign.distance()) else {
             return;

@@ -61,6 +61,21 @@ fn a_closed_stream_is_a_loss_at_once_where_nobody_sees_workers_exit() {
     assert!(rig.loss().contains("rank 1 on host1 was lost"));
 }
 
+/// Its peer's wait ends first, and says so; its own never does.
+#[test]
+fn a_worker_that_hangs_in_a_collective_is_lost_and_not_the_one_that_reports_it() {
+    let mut rig = at_update();
+    rig.pass_heard(100, &[0, 1]);
+    let failed = proto::v1::CollectiveFailed { reason: "a peer is silent".into() };
+    rig.say(0, Report::CollectiveFailed(failed));
+    rig.pass_heard(4, &[0, 1]);
+    let reason = rig.loss();
+    assert!(
+        reason.starts_with("rank 1 on host1 was lost") && reason.contains("made no progress"),
+        "{reason}"
+    );
+}
+
 #[test]
 fn a_worker_that_gives_its_reason_is_quoted_and_wrong_input_is_told_from_the_rest() {
     for (wrong_input, expected) in [(false, 1), (true, 2)] {
