@@ -1,16 +1,19 @@
-//! Real workers on hosts of their own: power-offs, cut cables, Slurm (`make test-cluster`).
+//! Real workers on hosts of their own: power-offs, cut cables, ssh, Slurm (`make test-cluster`).
 #![cfg(feature = "cluster")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "../../coordinator/tests/train/cluster.rs"]
 #[allow(dead_code, reason = "the coordinator's own tests use more of it")]
 mod cluster;
+#[path = "../../coordinator/tests/train/sshd.rs"]
+mod sshd;
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use cluster::Cluster;
 use serde_json::Value;
+use sshd::Sshd;
 use tests::program;
 use tests::recovery::{assert_exactly_once, steps, weights};
 use tests::running::{Running, wait_for};
@@ -43,11 +46,11 @@ impl Drop for Site {
 }
 
 impl Site {
-    fn new(steps: u32) -> Self {
+    fn new(steps: u32, launcher: &str) -> Self {
         let scene = scene(steps);
         let host = |n: u32| format!("  - {{ name: n{n}, address: 10.77.0.1{n}, workers: 1, threads: 1 }}\n");
         let hosts = format!(
-            "launcher: external\ncoordinator: {{ listen: \"{ADDRESS}\" }}\nhosts:\n{}{}",
+            "launcher: {launcher}\ncoordinator: {{ listen: \"{ADDRESS}\" }}\nhosts:\n{}{}",
             host(1),
             host(2)
         );
@@ -55,15 +58,22 @@ impl Site {
         Self { cluster: Cluster::up(2), scene, workers: Vec::new() }
     }
 
+    /// Starts the coordinator, and the workers as a person would.
     fn begin(&mut self, set: &[&str]) -> Running {
-        let files = ["--nodes", &self.scene.text("hosts.yaml"), "--recipe", &self.scene.text("recipe.yaml")];
-        let mut command = self.cluster.command(&["exec", "ctl"]);
-        command.arg(program("coordinator")).args(files).args(LEASE).args(NO_EVALUATION).args(set);
-        let running = Running::start(command, &self.scene.run_folder());
+        let running = self.coordinator(set);
         let _ = running.address();
         self.worker(1);
         self.worker(2);
         running
+    }
+
+    fn coordinator(&self, set: &[&str]) -> Running {
+        let files = ["--nodes", &self.scene.text("hosts.yaml"), "--recipe", &self.scene.text("recipe.yaml")];
+        let mut command = self.cluster.command(&["exec", "ctl"]);
+        command.arg(program("coordinator")).args(files).args(LEASE).args(NO_EVALUATION).args(set);
+        let path = std::env::var("PATH").unwrap();
+        command.env("PATH", format!("{}:{path}", self.scene.path("bin").display()));
+        Running::start(command, &self.scene.run_folder())
     }
 
     /// Starts the worker of host `n`.
@@ -114,7 +124,7 @@ fn undisturbed(scene: &Scene) -> std::collections::BTreeMap<String, String> {
 
 #[test]
 fn a_host_that_loses_power_is_waited_for_and_gets_its_state_back_bit_for_bit() {
-    let mut site = Site::new(40);
+    let mut site = Site::new(40, "external");
     let expected = undisturbed(&site.scene);
     let running = site.begin(&[]);
     running.wait_for_steps(5);
@@ -129,7 +139,7 @@ fn a_host_that_loses_power_is_waited_for_and_gets_its_state_back_bit_for_bit() {
 
 #[test]
 fn a_host_that_loses_power_for_long_leaves_a_smaller_world_and_is_taken_in_when_it_is_back() {
-    let mut site = Site::new(150);
+    let mut site = Site::new(150, "external");
     let running = site.begin(&["--set", "recovery.min_world=1", "--set", "recovery.restart_grace=1"]);
     running.wait_for_steps(5);
     site.cluster.call(&["kill", "n2"]);
@@ -146,7 +156,7 @@ fn a_host_that_loses_power_for_long_leaves_a_smaller_world_and_is_taken_in_when_
 
 #[test]
 fn a_worker_behind_a_cable_that_is_cut_and_replugged_comes_back_with_its_tensors() {
-    let mut site = Site::new(40);
+    let mut site = Site::new(40, "external");
     let expected = undisturbed(&site.scene);
     let running = site.begin(&[]);
     running.wait_for_steps(5);
@@ -157,6 +167,32 @@ fn a_worker_behind_a_cable_that_is_cut_and_replugged_comes_back_with_its_tensors
     assert!(ended.stderr.contains("rank 1 on n2 was lost"), "{}", ended.stderr);
     site.is_whole(40);
     assert_eq!(weights(&site.scene.run_folder()), expected);
+}
+
+/// The launcher tries until the host answers again.
+#[test]
+fn a_host_behind_ssh_that_loses_power_gets_its_worker_back_when_it_is_up_again() {
+    let site = Site::new(40, "ssh");
+    let expected = undisturbed(&site.scene);
+    let mut sshd = Sshd::new(22);
+    std::fs::create_dir(site.scene.path("bin")).unwrap();
+    sshd.client(&site.scene.path("bin/ssh"));
+    let up = |sshd: &mut Sshd, n: u32| {
+        sshd.listen(&format!("10.77.0.1{n}"), || site.cluster.command(&["exec", &format!("n{n}")]));
+    };
+    up(&mut sshd, 1);
+    up(&mut sshd, 2);
+    let running = site.coordinator(&[]);
+    running.wait_for_steps(5);
+    site.cluster.call(&["kill", "n2"]);
+    wait_for("a loss", || (site.status()["state"] == "waiting").then_some(()));
+    site.cluster.call(&["boot", "n2"]);
+    up(&mut sshd, 2);
+    let ended = running.end().with(0);
+    assert!(ended.stderr.contains("rank 1 on n2 was lost"), "{}", ended.stderr);
+    site.is_whole(40);
+    assert_eq!(weights(&site.scene.run_folder()), expected);
+    assert_eq!(cluster::processes_naming(&site.scene.run_folder()), Vec::<String>::new());
 }
 
 /// The coordinator's own node goes: Slurm gives the job to the others, and the run goes on from its checkpoint.

@@ -34,7 +34,6 @@ impl Engine {
         };
         stepping.phase = StepPhase::Commit { skip, applied: BTreeMap::new() };
         let order = Order::Commit(Commit { step: record.step, skip, attempt: record.attempt });
-        self.losses = 0;
         if self.broken(Defect::CommitBeforeJournal) {
             self.send_world(&order, out);
             return self.journal(Record::Step(record), out);

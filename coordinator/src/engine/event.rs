@@ -91,7 +91,7 @@ pub enum Event {
         /// As the transport has it.
         reason: String,
     },
-    /// A process that the launcher started ended.
+    /// A process that the launcher started ended, and not because it was to be started anew.
     Exited {
         /// Of which rank.
         rank: Rank,

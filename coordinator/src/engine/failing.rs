@@ -49,13 +49,15 @@ impl Sign {
         }
     }
 
-    /// Whether what it did may be the cause, and not a network or somebody who told it to end.
-    fn is_its_own(&self) -> bool {
+    /// Whether what it did may be the cause, and not a network or somebody who told it to end. Where nobody sees its
+    /// exit, all that a death shows is the end of its stream.
+    fn is_its_own(&self, sees_exits: bool) -> bool {
         match self {
             Self::Exited { exit: Exit::Signal(signal), .. } => !TOLD_TO_END.contains(signal),
             Self::Exited { exit: Exit::Code(code), .. } => !WELL_OR_CUT_OFF.contains(code),
             Self::WorkFailed { wrong_input, .. } => !wrong_input,
             Self::Stuck { alone, .. } => *alone,
+            Self::Disconnected(_) => !sees_exits,
             _ => false,
         }
     }
@@ -90,8 +92,8 @@ pub(crate) struct Evidence {
 
 impl Evidence {
     /// The samples that ranks were lost over, as far as they may be the cause.
-    pub(crate) fn struck(&self) -> Vec<String> {
-        let own = self.signs.iter().filter(|(_, sign)| sign.is_its_own()).map(|(rank, _)| *rank);
+    pub(crate) fn struck(&self, sees_exits: bool) -> Vec<String> {
+        let own = self.signs.iter().filter(|(_, sign)| sign.is_its_own(sees_exits)).map(|(rank, _)| *rank);
         let shares = own.collect::<BTreeSet<Rank>>().into_iter().filter_map(|rank| self.owed.get(&rank));
         shares.flatten().cloned().collect()
     }
@@ -164,6 +166,7 @@ impl Engine {
             }
             return;
         }
+        self.starting.remove(&rank);
         self.suspect(now, rank, Sign::Exited { exit, last_lines }, out);
     }
 

@@ -109,9 +109,13 @@ pub struct Engine {
     best: Option<(usize, u64, f64)>,
     /// The step that is being tried, and how often.
     attempts: (u64, u32),
-    /// Losses since the last commit that did not bring a search further.
+    /// The furthest step that was ever committed: those after a checkpoint may have to be repeated.
+    furthest: u64,
+    /// Losses since it, without those that brought a search further.
     losses: u32,
     quarantine: Quarantine,
+    /// Whose process was started and did not join yet: another loss leaves it alone.
+    starting: BTreeSet<Rank>,
     /// Why ranks were last turned away, for the message when their process then ends.
     refusals: BTreeMap<Rank, String>,
     /// A person asked to stop: what is under way is finished or dropped, and the run ends well.
@@ -131,6 +135,7 @@ impl Engine {
         Self {
             state: State::Waiting { deadline: now + spec.forming, lost: None },
             members: Members::of_term(spec.term),
+            starting: if spec.respawns { (0..spec.ranks()).collect() } else { BTreeSet::new() },
             spec,
             epoch: 0,
             world: BTreeSet::new(),
@@ -144,6 +149,7 @@ impl Engine {
             checkpoints: Vec::new(),
             best: None,
             attempts: (0, 0),
+            furthest: 0,
             losses: 0,
             quarantine: Quarantine::default(),
             refusals: BTreeMap::new(),

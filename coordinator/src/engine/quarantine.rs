@@ -1,7 +1,7 @@
 //! Samples on which workers die: found by halving, and left out from then on.
 //!
-//! A worker that ends by itself, says that its work failed, or stands still in its own work while it owes a share of a
-//! step *strikes* the samples of that share. Two strikes on one uncommitted step that have samples in common begin a
+//! A worker that ends by itself (where nobody sees its exit: whose stream ends), says that its work failed, or stands
+//! still in its own work while it owes a share of a step *strikes* the samples of that share. Two strikes on one uncommitted step that have samples in common begin a
 //! search: the step is tried with half of the suspects alone (a *probe*, which is never committed).
 //!
 //! ```text
@@ -95,7 +95,9 @@ impl Engine {
 
     /// Takes a loss into account; whether it brought a search further.
     pub(super) fn strike(&mut self, evidence: &Evidence, reason: &str, out: &mut Vec<Command>) -> bool {
-        let (Some((step, _)), struck) = (evidence.step, evidence.struck()) else { return false };
+        let (Some((step, _)), struck) = (evidence.step, evidence.struck(self.spec.respawns)) else {
+            return false;
+        };
         if struck.is_empty() {
             return false;
         }

@@ -24,8 +24,8 @@ impl Engine {
         self.losses += u32::from(!advances);
         if self.losses > self.spec.max_discards {
             let reason = format!(
-                "{reason}\nThat was the {}th loss without a committed step between them, recovery.max_discards is \
-                 {}: a run that cannot take a step is stopped",
+                "{reason}\nThat was loss {} since the furthest step was committed, recovery.max_discards is {}: a run \
+                 that gets no further is stopped",
                 self.losses, self.spec.max_discards
             );
             return self.fail(now, reason, 1, out);
@@ -39,7 +39,8 @@ impl Engine {
             return self.finish(now, Outcome::Interrupted, out);
         }
         if self.spec.respawns {
-            out.extend(lost.into_iter().map(|rank| Command::Restart { rank }));
+            let gone = lost.into_iter().filter(|rank| self.starting.insert(*rank));
+            out.extend(gone.map(|rank| Command::Restart { rank }));
         }
         self.gather(now, self.spec.restart_grace, Some(reason), out);
     }

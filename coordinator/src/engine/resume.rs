@@ -54,6 +54,9 @@ impl Engine {
             }
             Record::Step(step) => {
                 self.consecutive_skips = if step.skip { self.consecutive_skips + 1 } else { 0 };
+                if step.step > self.furthest {
+                    (self.furthest, self.losses) = (step.step, 0);
+                }
                 self.quarantine.committed(step.step);
                 self.committed = Some(Committed { step: step.step, attempt: step.attempt, skip: step.skip });
                 self.at = Some(At { stage: step.stage, number: step.number, step: step.step });

@@ -56,6 +56,7 @@ impl Engine {
             return;
         }
         self.refusals.remove(&rank);
+        self.starting.remove(&rank);
         let incarnation = self.members.admit(now, rank, join, join.held.filter(|_| ours));
         out.push(Command::Admit { stream, rank, incarnation });
         self.recommit(rank, out);
@@ -97,6 +98,8 @@ impl Engine {
         if self.broken(Defect::WaitForever) {
             return;
         }
+        // Whoever did not come by now is not on his way.
+        self.starting.clear();
         if self.members.live_count() >= self.spec.min_world {
             return self.begin_forming(now, out);
         }

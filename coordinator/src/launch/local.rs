@@ -51,7 +51,7 @@ struct Running {
 }
 
 impl LocalWorkers {
-    /// Starts every worker; how each ends comes as [`Event::Exited`]. Must be called on a thread that lives as
+    /// Starts every worker; how each ends by itself comes as [`Event::Exited`]. Must be called on a thread that lives as
     /// long as the run: children are bound to the thread that started them.
     ///
     /// # Errors
@@ -146,17 +146,15 @@ async fn watch_child(
     events: mpsc::UnboundedSender<Event>,
 ) {
     let process = child.id().unwrap_or(0);
-    let ended = tokio::select! {
-        status = child.wait() => Some(status),
-        () = asked(&mut end) => None,
-    };
-    let status = match ended {
-        Some(status) => status,
-        None => {
-            // It fails only where the child has ended, which the wait then sees.
+    let status = tokio::select! {
+        biased;
+        () = asked(&mut end) => {
+            // Both fail only where the child has ended already. Who asked does not want to be told.
             let _ = child.start_kill();
-            child.wait().await
+            let _ = child.wait().await;
+            return;
         }
+        status = child.wait() => status,
     };
     let exit = status.map_or(Exit::Code(-1), exit);
     // Nobody listens once the run is over.
@@ -173,5 +171,61 @@ pub(super) fn exit(status: ExitStatus) -> Exit {
     match (status.signal(), status.code()) {
         (Some(signal), _) => Exit::Signal(signal),
         (None, code) => Exit::Code(code.unwrap_or(-1)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    /// What is told of a worker that runs `script` while `then` is done with its launcher.
+    async fn told(script: &str, then: impl AsyncFnOnce(&mut LocalWorkers)) -> Vec<Exit> {
+        let scene = tempfile::tempdir().expect("a folder");
+        let folder = RunFolder::make(scene.path()).expect("made");
+        let program = scene.path().join("worker");
+        std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).expect("writable");
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("ours");
+        let worker = WorkerSpec {
+            rank: 0,
+            host: "h".into(),
+            address: "127.0.0.1".into(),
+            user: None,
+            device: "cpu".into(),
+            threads: 1,
+            environment: BTreeMap::new(),
+            security: Vec::new(),
+            instead: None,
+        };
+        let (events, mut queue) = mpsc::unbounded_channel();
+        let mut all = LocalWorkers::start(&program, &[worker], "a:1", &folder, &events).expect("started");
+        drop(events);
+        then(&mut all).await;
+        all.end().await;
+        let mut exits = Vec::new();
+        // It ends when nobody is left who could tell.
+        while let Some(event) = queue.recv().await {
+            if let Event::Exited { exit, .. } = event {
+                exits.push(exit);
+            }
+        }
+        exits
+    }
+
+    #[tokio::test]
+    async fn an_end_that_the_launcher_was_asked_for_is_not_told() {
+        let exits = told("exec sleep 1000", async |all| all.restart(0).expect("started again"));
+        assert_eq!(exits.await, []);
+    }
+
+    #[tokio::test]
+    async fn an_end_by_itself_is_told() {
+        let exits = told("exit 3", async |all| {
+            let watcher = &mut all.running.get_mut(&0).expect("it runs").watcher;
+            watcher.await.expect("no panic");
+            all.running.clear();
+        });
+        assert_eq!(exits.await, [Exit::Code(3)]);
     }
 }

@@ -59,7 +59,7 @@ pub fn resolved(hosts: Hosts) -> Result<Hosts, Failure> {
 }
 
 impl Workers {
-    /// Starts every worker, and says on the way what somebody else has to start; how each ends comes as
+    /// Starts every worker, and says on the way what somebody else has to start; how each ends by itself comes as
     /// [`Event::Exited`]. Must be called on a thread that lives as long as the run: children are bound to it.
     ///
     /// # Errors

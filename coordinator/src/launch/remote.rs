@@ -62,7 +62,7 @@ struct Shared {
 }
 
 impl RemoteWorkers {
-    /// Starts every worker over `way`; how each ends comes as [`Event::Exited`].
+    /// Starts every worker over `way`; how each ends by itself comes as [`Event::Exited`].
     ///
     /// # Errors
     /// If the run folder cannot be marked.
@@ -137,14 +137,15 @@ impl Keeper {
                 Ok(child) => self.wait(child).await,
                 Err(failure) => return self.trouble(&failure.message, failure.exit_code),
             };
+            if *self.asked.borrow() {
+                // Who asked does not want to be told.
+                return;
+            }
             let said = head(&log);
             if let Some(process) = process_in(&said) {
                 let (rank, last_lines) = (self.worker.rank, last_lines(&log, LOG_LINES));
                 // Nobody listens once the run is over.
                 let _ = self.shared.events.send(Event::Exited { rank, process, exit: ended, last_lines });
-                return;
-            }
-            if *self.asked.borrow() {
                 return;
             }
             let wrong = wrong_in(&said).or_else(|| self.shared.way.advice(&self.worker, &said));

@@ -15,6 +15,8 @@ mod runs;
 mod slurm;
 #[cfg(feature = "cluster")]
 mod ssh;
+#[cfg(feature = "cluster")]
+mod sshd;
 mod strangers;
 mod support;
 mod write_points;

@@ -2,91 +2,32 @@
 
 use std::fs;
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-
-use tempfile::TempDir;
+use std::process::Command;
 
 use crate::cluster::processes_naming;
 use crate::recovers::committed;
-use crate::support::{Scenario, connect, lives, pids, wait_for};
+use crate::sshd::{Sshd, done};
+use crate::support::{Scenario, lives, pids, wait_for};
 
-/// An sshd that lets this user in by a key of its own.
-struct Sshd {
-    folder: TempDir,
-    daemon: Child,
+/// Two hosts that are this one, behind ssh.
+struct Here {
+    sshd: Sshd,
 }
 
-impl Drop for Sshd {
-    fn drop(&mut self) {
-        let _ = self.daemon.kill();
-        let _ = self.daemon.wait();
-    }
-}
-
-fn done(command: &mut Command) {
-    let output = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
-    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-}
-
-impl Sshd {
+impl Here {
     fn start() -> Self {
-        let program = Path::new("/usr/sbin/sshd");
-        assert!(
-            program.is_file(),
-            "Debian package openssh-server is missing (no {}): run deploy/setup/setup.sh hosts",
-            program.display()
-        );
-        let folder = tempfile::tempdir().unwrap();
-        let path = |name: &str| folder.path().join(name).display().to_string();
-        for key in ["host", "user", "stranger"] {
-            done(Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f", &path(key)]));
-        }
-        fs::copy(path("user.pub"), path("authorized_keys")).unwrap();
-        // sshd of root wants it; of another user it does not.
-        let _ = fs::create_dir_all("/run/sshd");
         // The system's choice of a free port.
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let server = format!(
-            "ListenAddress 127.0.0.1\nPort {port}\nHostKey {}\nAuthorizedKeysFile {}\nPidFile none\nUsePAM no\n\
-             StrictModes no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin yes\n",
-            path("host"),
-            path("authorized_keys")
-        );
-        fs::write(path("sshd_config"), server).unwrap();
-        let host_key = fs::read_to_string(path("host.pub")).unwrap();
-        fs::write(path("known_hosts"), format!("[127.0.0.1]:{port} {host_key}")).unwrap();
-        let client = format!(
-            "Port {port}\nIdentityFile {}\nIdentitiesOnly yes\nUserKnownHostsFile {}\nStrictHostKeyChecking yes\n",
-            path("user"),
-            path("known_hosts")
-        );
-        fs::write(path("ssh_config"), client).unwrap();
-        let log = fs::File::create(path("log")).unwrap();
-        let daemon = Command::new(program)
-            .args(["-D", "-e", "-f", &path("sshd_config")])
-            .stdin(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        let sshd = Self { folder, daemon };
-        wait_for("sshd", || std::net::TcpStream::connect(("127.0.0.1", port)).ok().map(drop));
-        drop(connect(&format!("127.0.0.1:{port}")));
-        sshd
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        let mut sshd = Sshd::new(port);
+        sshd.listen("127.0.0.1", || Command::new("env"));
+        Self { sshd }
     }
 
     /// A scenario whose coordinator finds an ssh that knows the way, and two hosts, a worker each.
     fn scenario(&self, steps: u64, environment: &[(&str, &str)]) -> Scenario {
         let scenario =
             Scenario::new(&format!("{{ name: explore, steps: {steps}, evaluation: {{ every: 0 }} }}"));
-        let client =
-            format!("#!/bin/sh\nexec /usr/bin/ssh -F '{}' \"$@\"\n", self.path("ssh_config").display());
-        let write = "printf '%s' \"$1\" > \"$0\" && chmod +x \"$0\"";
-        done(Command::new("sh").args(["-c", write]).arg(scenario.path("bin/ssh")).arg(client));
+        self.sshd.client(&scenario.path("bin/ssh"));
         let folder = scenario.path("").display().to_string();
         let all = environment
             .iter()
@@ -116,9 +57,9 @@ fn nothing_is_left(scenario: &Scenario) {
 
 #[test]
 fn a_worker_killed_behind_ssh_is_told_with_its_signal_and_started_again() {
-    let sshd = Sshd::start();
-    let mark = sshd.path("struck").display().to_string();
-    let scenario = sshd.scenario(5, &[("FAKE_KILL_AT_STEP", "3"), ("FAKE_ONCE", &mark)]);
+    let here = Here::start();
+    let mark = here.sshd.path("struck").display().to_string();
+    let scenario = here.scenario(5, &[("FAKE_KILL_AT_STEP", "3"), ("FAKE_ONCE", &mark)]);
     let ran = scenario.run(&[], &[("PATH", &path_of(&scenario))]).expect(0);
     for word in
         ["step 3 is repeated: rank 1 on second was lost", "signal 9 (SIGKILL)", "| about to be killed"]
@@ -132,8 +73,8 @@ fn a_worker_killed_behind_ssh_is_told_with_its_signal_and_started_again() {
 
 #[test]
 fn a_lost_ssh_connection_ends_its_worker_and_the_run_starts_another() {
-    let sshd = Sshd::start();
-    let scenario = sshd.scenario(150, &[("FAKE_DELAY_MS", "10")]);
+    let here = Here::start();
+    let scenario = here.scenario(150, &[("FAKE_DELAY_MS", "10")]);
     let path = path_of(&scenario);
     let running = scenario.start(&[], &[("PATH", &path)]);
     running.wait_for_steps(2);
@@ -166,9 +107,9 @@ fn process_with(words: &[&str]) -> i32 {
 
 #[test]
 fn no_worker_behind_ssh_outlives_a_killed_coordinator_or_an_interrupted_one() {
-    let sshd = Sshd::start();
+    let here = Here::start();
     for signal in [libc::SIGKILL, libc::SIGTERM] {
-        let scenario = sshd.scenario(1000, &[("FAKE_DELAY_MS", "20")]);
+        let scenario = here.scenario(1000, &[("FAKE_DELAY_MS", "20")]);
         let path = path_of(&scenario);
         let running = scenario.start(&[], &[("PATH", &path)]);
         running.wait_for_steps(1);
@@ -184,9 +125,9 @@ fn no_worker_behind_ssh_outlives_a_killed_coordinator_or_an_interrupted_one() {
 
 #[test]
 fn a_host_that_does_not_let_the_coordinator_in_is_wrong_input_and_what_to_do_is_said() {
-    let sshd = Sshd::start();
-    let scenario = sshd.scenario(5, &[]);
-    fs::copy(sshd.path("stranger.pub"), sshd.path("authorized_keys")).unwrap();
+    let here = Here::start();
+    let scenario = here.scenario(5, &[]);
+    fs::copy(here.sshd.path("stranger.pub"), here.sshd.path("authorized_keys")).unwrap();
     let ran = scenario.run(&[], &[("PATH", &path_of(&scenario))]).expect(2);
     let word = ran.last_word();
     assert!(
@@ -198,8 +139,8 @@ fn a_host_that_does_not_let_the_coordinator_in_is_wrong_input_and_what_to_do_is_
 
 #[test]
 fn a_host_that_sees_another_run_folder_is_wrong_input() {
-    let sshd = Sshd::start();
-    let scenario = sshd.scenario(5, &[]);
+    let here = Here::start();
+    let scenario = here.scenario(5, &[]);
     // The far side has something else mounted in the place of the run folder.
     let client = scenario.path("bin/ssh");
     let text = fs::read_to_string(&client).unwrap();

@@ -36,6 +36,45 @@ fn a_launcher_that_can_is_told_to_start_a_killed_worker_again() {
     assert_eq!(told(|o| matches!(o, Order::Discard(d) if d.step == 3)), 1);
 }
 
+/// Its end by the launcher's own hand would be taken for the next loss, and so on.
+#[test]
+fn a_worker_that_is_being_started_is_left_alone_when_the_next_loss_comes() {
+    let mut rig = at_update(Spec { respawns: true, ..spec(2, vec![stage("a", 9)]) });
+    rig.event(killed(1));
+    assert_eq!(started(&rig.pass(seconds(1))), [1]);
+    rig.event(killed(0));
+    assert_eq!(started(&rig.pass(seconds(1))), [0], "rank 1 is on its way");
+    rig.event(Event::Exited { rank: 1, process: 201, exit: Exit::Code(1), last_lines: vec![] });
+    assert_eq!(started(&rig.pass(seconds(1))), [1], "it did not come to joining");
+}
+
+#[test]
+fn a_worker_that_dies_before_the_first_world_does_not_have_the_others_started_anew() {
+    let mut rig = Rig::with(Spec { respawns: true, ..spec(3, vec![stage("a", 9)]) });
+    rig.join(0);
+    rig.event(killed(1));
+    assert_eq!(started(&rig.pass(seconds(1))), [1], "rank 2 was started with the run");
+}
+
+#[test]
+fn a_worker_that_was_waited_for_in_vain_is_started_again_at_the_next_loss() {
+    let mut rig = at_update(Spec { respawns: true, min_world: 2, ..spec(3, vec![stage("a", 9)]) });
+    rig.event(killed(2));
+    assert_eq!(started(&rig.pass_heard(2, &[0, 1])), [2]);
+    rig.pass_heard(31, &[0, 1]);
+    assert_eq!(rig.engine.epoch(), 2, "without it");
+    rig.event(killed(1));
+    assert_eq!(started(&rig.pass_heard(1, &[0])), [1, 2]);
+}
+
+fn started(out: &[Command]) -> Vec<Rank> {
+    let rank = |command: &Command| match command {
+        Command::Restart { rank } => Some(*rank),
+        _ => None,
+    };
+    out.iter().filter_map(rank).collect()
+}
+
 #[test]
 fn a_worker_that_comes_back_empty_gets_its_state_from_one_that_holds_the_newest_step() {
     let mut rig = at_update(spec(2, vec![stage("a", 9)]));
@@ -192,17 +231,51 @@ fn slices_are_lost(spec: Spec, lost: &[Rank]) -> (Rig, Vec<Command>) {
     rig.run_until(|c| matches!(order(c), Some(Order::Rollout(u)) if u.step == 3));
     let pending: Vec<Command> = rig.done.iter().rev().take(world as usize + 1).cloned().collect();
     rig.resume_until(&pending, |c| matches!(order(c), Some(Order::Update(u)) if u.step == 4));
-    lost.iter().for_each(|rank| drop(rig.event(killed(*rank))));
+    let out = die_and_come_back(&mut rig, lost);
+    (rig, out)
+}
+
+/// What the engine wants once `lost` have died in step 4 and come back empty, and all have formed.
+fn die_and_come_back(rig: &mut Rig, lost: &[Rank]) -> Vec<Command> {
+    for rank in lost {
+        let incarnation = rig.sender(*rank).incarnation;
+        rig.event(Event::Disconnected { rank: *rank, incarnation, reason: "closed".into() });
+    }
     rig.pass(seconds(1));
     lost.iter().for_each(|rank| drop(rig.event(holding(*rank, 200 + rank, None))));
+    if rig.outcome().is_some() {
+        return Vec::new();
+    }
     rig.say(0, Report::StoreReady(StoreReady { address: "s:1".into() }));
     let mut out = Vec::new();
-    for rank in 0..world {
+    for rank in 0..rig.world {
         let held = Some(Held { stage: 0, step: 3, prepared: None }).filter(|_| !lost.contains(&rank));
         let mirrored = held.is_some();
         out = rig.say(rank, Report::Formed(Formed { held, mirrored }));
     }
-    (rig, out)
+    out
+}
+
+/// Each loss goes back to the checkpoint, and the steps from there are committed once more.
+#[test]
+fn losses_at_the_same_step_end_the_run_though_steps_before_it_are_repeated() {
+    let (mut rig, mut out) = slices_are_lost(spec(2, vec![]), &[1]);
+    for losses in 1..=3 {
+        assert_eq!(rig.outcome(), None, "after {losses} losses");
+        let name = out.iter().find_map(|c| match c {
+            Command::OpenCheckpoint(name) => Some(name.clone()),
+            _ => None,
+        });
+        rig.event(Event::CheckpointOpened { name: name.expect("a checkpoint"), folder: "f".into() });
+        for index in 0..2 {
+            let part = Some(proto::v1::Part { index, of: 2 });
+            let restored = Restored { stage: 0, step: 2, digest: format!("d{index}"), part, sent: 0 };
+            out = rig.say(index, Report::Restored(restored));
+        }
+        rig.resume_until(&out, |c| matches!(order(c), Some(Order::Update(u)) if u.step == 4));
+        out = die_and_come_back(&mut rig, &[1]);
+    }
+    assert!(rig.failure().0.contains("recovery.max_discards is 3"), "{:?}", rig.outcome());
 }
 
 #[test]

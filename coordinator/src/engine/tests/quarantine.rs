@@ -32,7 +32,12 @@ fn run(rig: &mut Rig, mut dies: impl FnMut(Rank, &Order) -> bool) -> u32 {
             deaths += 1;
             rig.queue.clear();
             let process = rig.engine.members()[&rank].process;
-            rig.event(Event::Exited { rank, process, exit: Exit::Signal(9), last_lines: vec![] });
+            let incarnation = rig.sender(rank).incarnation;
+            rig.event(if rig.engine.spec.respawns {
+                Event::Exited { rank, process, exit: Exit::Signal(9), last_lines: vec![] }
+            } else {
+                Event::Disconnected { rank, incarnation, reason: "closed".into() }
+            });
             rig.pass(seconds(1));
             let join = Join { process: 200 + deaths, ..join("1", rank) };
             out = rig.event(Event::Joining { stream: u64::from(100 + deaths), rank, join });
@@ -45,6 +50,11 @@ fn run(rig: &mut Rig, mut dies: impl FnMut(Rank, &Order) -> bool) -> u32 {
 
 fn rig(world: u32) -> Rig {
     Rig::with(Spec { respawns: true, ..spec(world, vec![stage("a", 2)]) })
+}
+
+/// Of workers that somebody else starts nobody sees the exit.
+fn external(world: u32) -> Rig {
+    Rig::with(spec(world, vec![stage("a", 2)]))
 }
 
 /// The samples of the surviving steps.
@@ -65,16 +75,18 @@ fn a_sample_on_which_workers_die_is_found_by_halving_and_every_other_sample_is_t
     for (world, poison, step) in
         [(1, "1c", 1), (1, "1f", 1), (2, "1a", 1), (2, "1d", 1), (3, "1f", 1), (1, "2e", 2), (2, "2b", 2)]
     {
-        let mut rig = rig(world);
-        let deaths = run(&mut rig, |_, order| orders_of(step, order).contains(&poison));
-        assert_eq!(rig.outcome(), Some(Outcome::Finished), "{poison} in a world of {world}");
-        assert!(deaths <= 2 + 3 + 1, "{deaths} deaths over {poison} in a world of {world}");
-        let found: Vec<&str> = rig.engine.quarantined().iter().map(|found| found.sample.as_str()).collect();
-        assert_eq!(found, [poison]);
-        let all: Vec<String> = [ids(1), ids(2)].concat().into_iter().filter(|id| id != poison).collect();
-        // A run that lost everything begins again: what counts is what came last.
-        let committed = committed(&rig);
-        assert_eq!(committed[committed.len() - 2..].concat(), all);
+        for mut rig in [rig(world), external(world)] {
+            let deaths = run(&mut rig, |_, order| orders_of(step, order).contains(&poison));
+            assert_eq!(rig.outcome(), Some(Outcome::Finished), "{poison} in a world of {world}");
+            assert!(deaths <= 2 + 3 + 1, "{deaths} deaths over {poison} in a world of {world}");
+            let found: Vec<&str> =
+                rig.engine.quarantined().iter().map(|found| found.sample.as_str()).collect();
+            assert_eq!(found, [poison]);
+            let all: Vec<String> = [ids(1), ids(2)].concat().into_iter().filter(|id| id != poison).collect();
+            // A run that lost everything begins again: what counts is what came last.
+            let committed = committed(&rig);
+            assert_eq!(committed[committed.len() - 2..].concat(), all);
+        }
     }
 }
 

@@ -26,7 +26,7 @@ pub struct Recovery {
     pub min_world: u32,
     /// Workers that take part at most, the others stand by; 0: all.
     pub max_world: u32,
-    /// Losses in a row without a committed step between them, after which the run fails.
+    /// Losses since the furthest step that was ever committed, after which the run fails.
     pub max_discards: u32,
 }
 

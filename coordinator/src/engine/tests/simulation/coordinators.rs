@@ -154,7 +154,7 @@ impl World {
             }
             Command::Restart { rank } => {
                 self.hit("a worker is started again by its launcher");
-                self.kill(rank, true);
+                self.kill(rank, false);
                 let soon = self.draws.millis(100, 900);
                 self.put(soon, What::Boot(rank));
             }

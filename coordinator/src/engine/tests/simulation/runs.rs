@@ -62,6 +62,7 @@ fn ten_thousand_runs_with_faults_break_no_invariant_and_all_finish() {
         "a search that goes on",
         "a sample in quarantine",
         "a worker dies on a sample",
+        "a worker dies on a sample, and nobody sees its exit",
         "a worker fails on a sample",
         "a worker is started again by its launcher",
         "a coordinator learns that it was replaced, or cannot know",

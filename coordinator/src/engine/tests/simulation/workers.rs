@@ -262,6 +262,11 @@ impl World {
         if held && self.spec.respawns {
             self.hit("a worker dies on a sample");
             self.kill(rank, true);
+        } else if held && self.draws.one_in(2) {
+            self.hit("a worker dies on a sample, and nobody sees its exit");
+            self.kill(rank, true);
+            let later = self.draws.millis(500, 3_000);
+            self.put(later, What::Boot(rank));
         } else if held {
             self.hit("a worker fails on a sample");
             self.finish_job(rank);
