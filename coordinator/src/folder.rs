@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::failure::Failure;
 use crate::report::{COMPLETIONS, CURVES, EVALUATIONS, METRICS, REPORT, SUMMARY};
 
 /// The address that the coordinator listens on: a line `host:port`.
@@ -94,6 +95,20 @@ impl RunFolder {
         File::open(&partial)?.sync_all()?;
         fs::rename(&partial, &path)?;
         Ok(path)
+    }
+
+    /// Marks the folder with something that no other folder holds, and returns it: whoever is elsewhere shows by it that
+    /// he sees this folder.
+    ///
+    /// # Errors
+    /// If the folder cannot be written to.
+    pub fn mark(&self) -> Result<String, Failure> {
+        let failed = |e: io::Error| {
+            Failure::input(format!("{}: {e}; expected a folder to write to", self.root.display()))
+        };
+        let mark = fs::read_to_string("/proc/sys/kernel/random/uuid").map_err(failed)?.trim().to_owned();
+        self.write(proto::MARK, format!("{mark}\n").as_bytes()).map_err(failed)?;
+        Ok(mark)
     }
 
     /// Points the symbolic link `checkpoints/LINK` at a checkpoint, in one rename.

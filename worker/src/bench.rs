@@ -177,7 +177,7 @@ impl Bench {
     pub fn begin_stage(&mut self, order: &BeginStage) -> Result<StageReady, Stopped> {
         let stage = self.recipe_stage(order.stage)?;
         // Weights are named where a run begins: what was held of it before is void.
-        let step = if order.weights.is_empty() { self.step() } else { 0 };
+        let before = self.control.held().filter(|_| order.weights.is_empty()).unwrap_or_default();
         self.forget_prepared();
         // A stage that fails to begin leaves nothing that could be gone on with.
         self.control.hold(None);
@@ -201,7 +201,7 @@ impl Bench {
         }
         self.stage = Some(stage);
         heap::settle();
-        self.control.hold(Some(Held { stage: order.stage, step, prepared: None }));
+        self.control.hold(Some(Held { stage: order.stage, prepared: None, ..before }));
         let trainer = self.trainer()?;
         Ok(StageReady { stage: order.stage, digest: trainer.digest(), part: Some(part(trainer)) })
     }

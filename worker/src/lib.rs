@@ -15,6 +15,7 @@ pub mod faults;
 pub mod frames;
 pub mod heap;
 pub mod inputs;
+pub mod interface;
 pub mod pictures;
 pub mod progress;
 #[cfg(test)]

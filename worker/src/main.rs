@@ -53,6 +53,10 @@ fn main() -> ExitCode {
         .log_internal_errors(false)
         .init();
     let cli = Cli::parse();
+    #[cfg(feature = "nccl")]
+    if let Some(Err(failure)) = cli.serve.as_ref().map(bind_nccl) {
+        return told(&failure);
+    }
     let result = match (cli.command, cli.serve) {
         (Some(Command::Logprobs(args)), _) => logprobs::run(args),
         (Some(Command::Generate(args)), _) => generate::run(args),
@@ -68,10 +72,23 @@ fn main() -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            // Nobody is left to be told where this fails.
-            let _ = writeln!(std::io::stderr(), "worker: {failure}");
-            ExitCode::from(failure.exit_code)
-        }
+        Err(failure) => told(&failure),
     }
+}
+
+fn told(failure: &Failure) -> ExitCode {
+    // Nobody is left to be told where this fails.
+    let _ = writeln!(std::io::stderr(), "worker: {failure}");
+    ExitCode::from(failure.exit_code)
+}
+
+/// Has NCCL open connections on the interface of the host file's address alone, where nobody says otherwise.
+#[cfg(feature = "nccl")]
+fn bind_nccl(args: &serve::Args) -> Result<(), Failure> {
+    if args.uses_gpu()? && std::env::var_os("NCCL_SOCKET_IFNAME").is_none() {
+        let name = worker::interface::of(&args.address)?;
+        // SAFETY: no other thread exists yet.
+        unsafe { std::env::set_var("NCCL_SOCKET_IFNAME", format!("={name}")) };
+    }
+    Ok(())
 }

@@ -188,7 +188,7 @@ fn a_commit_is_applied_once_survives_an_abort_and_needs_a_prepared_step() {
     let Report::StageReady(start) = rank.ask(begin()) else { panic!("no stage") };
     prepared(&rank.ask(update(1, 1, 0, 1)));
     let ready = Some(Prepared { step: 1, attempt: 1 });
-    assert_eq!(rank.control.held(), Some(Held { stage: 0, step: 0, prepared: ready }));
+    assert_eq!(rank.control.held(), Some(Held { stage: 0, step: 0, prepared: ready, ..Held::default() }));
     let reason = rank.work_fails(Order::Commit(Commit { step: 1, skip: false, attempt: 2 }));
     assert_eq!(
         reason,
@@ -198,7 +198,7 @@ fn a_commit_is_applied_once_survives_an_abort_and_needs_a_prepared_step() {
     let first = rank.commit(1);
     assert_ne!(first.digest, start.digest);
     assert_eq!(rank.commit(1), first, "again, and nothing is applied");
-    assert_eq!(rank.form_alone(2), Some(Held { stage: 0, step: 1, prepared: None }));
+    assert_eq!(rank.form_alone(2), Some(Held { stage: 0, step: 1, attempt: 1, ..Held::default() }));
 
     prepared(&rank.ask(update(2, 1, 0, 1)));
     rank.order(Order::Discard(Discard { step: 7 }));
@@ -226,8 +226,8 @@ fn a_fresh_worker_is_healed_by_a_member_and_from_a_checkpoint_by_any_number() {
 
     let mut new = Rank::start(1, folder.path());
     let held = form(2, &mut [&mut new, &mut old], 0);
-    assert_eq!(held, [None, Some(Held { stage: 0, step: 1, prepared: None })]);
-    let restore = Order::Restore(Restore { stage: 0, step: 1, source: Some(Source::Member(1)) });
+    assert_eq!(held, [None, Some(Held { stage: 0, step: 1, attempt: 1, ..Held::default() })]);
+    let restore = Order::Restore(Restore { stage: 0, step: 1, source: Some(Source::Member(1)), attempt: 0 });
     [&new, &old].into_iter().for_each(|rank| rank.order(restore.clone()));
     let restored = [&mut new, &mut old].map(|rank| match rank.report() {
         Report::Restored(Restored { stage: 0, step: 1, digest, .. }) => digest,
@@ -249,12 +249,12 @@ fn a_fresh_worker_is_healed_by_a_member_and_from_a_checkpoint_by_any_number() {
     assert!(matches!(report, Report::CheckpointWritten(_)), "{report:?}");
     let mut third = Rank::start(2, folder.path());
     third.form_alone(1);
-    let restore = Restore { stage: 0, step: 2, source: Some(Source::Checkpoint(place)) };
+    let restore = Restore { stage: 0, step: 2, source: Some(Source::Checkpoint(place)), attempt: 0 };
     let Report::Restored(loaded) = third.ask(Order::Restore(restore)) else { panic!("not restored") };
     assert_eq!(loaded.digest, after.digest);
-    assert_eq!(third.control.held(), Some(Held { stage: 0, step: 2, prepared: None }));
+    assert_eq!(third.control.held(), Some(Held { stage: 0, step: 2, ..Held::default() }));
     // Who is to give must hold it.
-    let restore = Restore { stage: 0, step: 3, source: Some(Source::Member(0)) };
+    let restore = Restore { stage: 0, step: 3, source: Some(Source::Member(0)), attempt: 0 };
     let reason = third.work_fails(Order::Restore(restore));
     assert!(reason.contains("after step 3 of stage 0, and holds step 2 of stage 0"), "{reason}");
 }
@@ -298,7 +298,7 @@ fn an_abort_ends_a_forming_and_an_all_reduce_at_once_and_the_next_epoch_has_anot
     assert!(start.elapsed() < FAST, "{:?}", start.elapsed());
 
     let held = form(3, &mut [&mut a, &mut b], 1);
-    assert_eq!(held, [Some(Held { stage: 0, step: 0, prepared: None }); 2]);
+    assert_eq!(held, [Some(Held { stage: 0, step: 0, ..Held::default() }); 2]);
     a.order(update(1, 3, 0, 2));
     b.order(update(1, 3, 1, 2));
     [&mut a, &mut b].into_iter().for_each(|rank| prepared(&rank.report()));

@@ -14,7 +14,7 @@ use crate::bench::{Bench, Stopped, part};
 /// If the stage is none of the recipe's, this rank is to give what it does not hold, the checkpoint cannot be read, or
 /// a collective fails. What was to be replaced is then gone.
 pub fn restore(bench: &mut Bench, order: Restore) -> Result<Restored, Stopped> {
-    let Restore { stage, step, source } = order;
+    let Restore { stage, step, source, attempt } = order;
     bench.progress.enter("restoring");
     bench.forget_prepared();
     let before = sent(bench)?;
@@ -26,7 +26,7 @@ pub fn restore(bench: &mut Bench, order: Restore) -> Result<Restored, Stopped> {
         }
         None => return Err(Stopped::work("state is to be restored, and from where is not said")),
     }
-    bench.control.hold(Some(Held { stage, step, prepared: None }));
+    bench.control.hold(Some(Held { stage, step, prepared: None, attempt }));
     bench.applied.restored(step);
     let sent = sent(bench)? - before;
     let trainer = bench.trainer()?;

@@ -73,7 +73,7 @@ pub fn commit(bench: &mut Bench, order: Commit) -> Result<Applied, Stopped> {
         let held = held.filter(|held| held.prepared == Some(Prepared { step, attempt }));
         let held = held.ok_or_else(|| Stopped::work(not_prepared(bench, order)))?;
         bench.trainer()?.commit(skip).map_err(Stopped::from)?;
-        bench.control.hold(Some(Held { step, prepared: None, ..held }));
+        bench.control.hold(Some(Held { step, prepared: None, attempt, ..held }));
         let samples = std::mem::take(&mut bench.share);
         let (incarnation, term) = (bench.now.1.incarnation(), bench.now.1.term());
         bench.applied.applied(&AppliedStep { step, attempt, skip, incarnation, term, samples: &samples });
@@ -86,8 +86,10 @@ pub fn commit(bench: &mut Bench, order: Commit) -> Result<Applied, Stopped> {
 fn not_prepared(bench: &Bench, Commit { step, attempt, .. }: Commit) -> String {
     let held = match bench.control.held() {
         None => "nothing".to_owned(),
-        Some(Held { stage, step, prepared: None }) => format!("step {step} of stage {stage}, none prepared"),
-        Some(Held { stage, step, prepared: Some(ready) }) => format!(
+        Some(Held { stage, step, prepared: None, .. }) => {
+            format!("step {step} of stage {stage}, none prepared")
+        }
+        Some(Held { stage, step, prepared: Some(ready), .. }) => format!(
             "step {step} of stage {stage}, with attempt {} at step {} prepared",
             ready.attempt, ready.step
         ),

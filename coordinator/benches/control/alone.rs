@@ -179,12 +179,12 @@ impl Rig {
                 Report::Formed(Formed { held: self.held.get(&rank).copied(), mirrored: false })
             }
             Order::BeginStage(begin) => {
-                self.held.insert(rank, Held { stage: begin.stage, step: 0, prepared: None });
+                self.held.insert(rank, Held { stage: begin.stage, ..Held::default() });
                 Report::StageReady(StageReady { stage: begin.stage, digest: "0".into(), part: None })
             }
             Order::Restore(restore) => {
-                let (stage, step) = (restore.stage, restore.step);
-                self.held.insert(rank, Held { stage, step, prepared: None });
+                let (stage, step, attempt) = (restore.stage, restore.step, restore.attempt);
+                self.held.insert(rank, Held { stage, step, prepared: None, attempt });
                 Report::Restored(Restored { stage, step, digest: step.to_string(), part: None, sent: 0 })
             }
             Order::Update(update) => Report::StepReady(StepReady {
@@ -197,7 +197,8 @@ impl Rig {
             }),
             Order::Commit(commit) => {
                 self.step = commit.step;
-                self.held.insert(rank, Held { stage: 0, step: commit.step, prepared: None });
+                let (step, attempt) = (commit.step, commit.attempt);
+                self.held.insert(rank, Held { stage: 0, step, prepared: None, attempt });
                 Report::Applied(Applied { step: commit.step, digest: commit.step.to_string(), part: None })
             }
             _ => return None,

@@ -9,6 +9,7 @@ use proto::v1::coordinator_message::Body as Order;
 use proto::v1::{CheckpointWritten, WriteCheckpoint};
 use serde::{Deserialize, Serialize};
 
+use super::resume::activity_of;
 use super::state::{Checkpointing, State};
 use super::{CheckpointRecord, Command, Engine, Rank, Record};
 
@@ -27,9 +28,18 @@ impl fmt::Display for CheckpointName {
     }
 }
 
+/// A checkpoint on its way to its place.
+#[derive(Debug)]
+pub(crate) struct Publication {
+    pub(crate) about: CheckpointRecord,
+    /// What it holds is not void.
+    pub(crate) stands: bool,
+}
+
 impl Engine {
     pub(super) fn begin_checkpoint(
         &mut self,
+        now: Duration,
         stage: usize,
         number: u64,
         stage_end: bool,
@@ -40,8 +50,19 @@ impl Engine {
         let name = CheckpointName { stage: name, step };
         let digest = self.weights_digest.clone();
         let about = CheckpointRecord { name: name.clone(), stage, number, step, stage_end, digest };
-        self.state = State::Checkpointing { about, phase: Checkpointing::Staging };
-        out.push(Command::StageCheckpoint { name, epoch: self.epoch });
+        if self.checkpoints.last().is_some_and(|last| last.name == name) {
+            // It was written out of turn.
+            self.journal(Record::Checkpoint(about), out);
+            return self.advance(now, out);
+        }
+        let under_way = self.publishing.as_ref().filter(|under_way| under_way.about.name == name);
+        let (waits, stands) = (under_way.is_some(), under_way.is_some_and(|under_way| under_way.stands));
+        let phase = if stands { Checkpointing::Publishing } else { Checkpointing::Staging };
+        self.state = State::Checkpointing { about, phase };
+        // The place of one that is being put there is not free yet.
+        if !waits {
+            out.push(Command::StageCheckpoint { name, epoch: self.epoch });
+        }
     }
 
     pub(super) fn on_checkpoint_staged(
@@ -85,6 +106,7 @@ impl Engine {
         }
         let digests = std::mem::take(written).into_values().flatten().collect();
         *phase = Checkpointing::Publishing;
+        self.publishing = Some(Publication { about: about.clone(), stands: true });
         out.push(Command::PublishCheckpoint { about: about.clone(), digests });
     }
 
@@ -95,9 +117,16 @@ impl Engine {
         about: CheckpointRecord,
         out: &mut Vec<Command>,
     ) {
+        let stands = self.publishing.take().is_none_or(|under_way| under_way.stands);
+        if let State::Checkpointing { about: next, phase: Checkpointing::Staging } = &self.state
+            && next.name == about.name
+        {
+            // What it holds is void, and its place is free now.
+            return out.push(Command::StageCheckpoint { name: about.name, epoch: self.epoch });
+        }
         let held = self.at.map(|at| (at.stage, at.number, at.step));
-        let known = self.checkpoints.iter().any(|checkpoint| checkpoint.name == about.name);
-        if self.state.is_over() || held != Some((about.stage, about.number, about.step)) {
+        let known = self.checkpoints.contains(&about) && self.upcoming() != activity_of(&about);
+        if !stands || self.state.is_over() || held != Some((about.stage, about.number, about.step)) {
             return;
         }
         let name = about.name.clone();

@@ -61,7 +61,10 @@ impl Engine {
         if let Some(Held { stage, .. }) = self.members.live(rank).and_then(|m| m.held)
             && done.step == self.committed_step()
         {
-            self.members.holds(rank, Some(Held { stage, step: done.step, prepared: None }));
+            self.members.holds(rank, Some(self.holding(stage)));
+        }
+        if !self.world.contains(&rank) {
+            return;
         }
         let State::Stepping(stepping) = &mut self.state else { return };
         let StepPhase::Commit { skip, applied } = &mut stepping.phase else { return };
@@ -83,7 +86,7 @@ impl Engine {
                 return self.fail(now, reason, 1, out);
             }
         }
-        let at = Some(Held { stage: stage as u32, step, prepared: None });
+        let at = Some(self.holding(stage as u32));
         for rank in self.world.clone() {
             self.members.holds(rank, at);
         }

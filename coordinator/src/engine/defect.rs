@@ -15,6 +15,8 @@ pub enum Defect {
     CommittedRepeated,
     /// ST-2: half of a step that was tried for its own sake is committed as the step.
     ProbeCommitted,
+    /// QU-1: a sample is left out that two losses have in common, without having been tried alone.
+    QuarantinedUntried,
     /// RC-1: nobody looks what the members of a new epoch hold.
     UnequalGoOn,
     /// RC-2: any member that holds something is a source.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::state::{State, StepPhase};
-use super::{Command, Engine, Exit, Rank};
+use super::{Command, Engine, Exit, MemberState, Rank};
 
 /// SIGHUP, SIGINT, SIGTERM.
 const TOLD_TO_END: [i32; 3] = [1, 2, 15];
@@ -28,11 +28,20 @@ pub(crate) enum Sign {
     /// It did not connect to the others of its epoch within this long.
     Unconnected(Duration),
     /// Its stream ended.
-    Disconnected(String),
+    Disconnected(StreamEnd),
     /// It left without being asked.
     LeftUnasked,
     /// A collective of its failed: usually another's loss.
     CollectiveFailed(String),
+}
+
+/// How a stream ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct StreamEnd {
+    /// As the transport has it.
+    pub(crate) reason: String,
+    /// Its worker came back, or was told to end: it did not die of its work.
+    pub(crate) lives: bool,
 }
 
 impl Sign {
@@ -57,7 +66,7 @@ impl Sign {
             Self::Exited { exit: Exit::Code(code), .. } => !WELL_OR_CUT_OFF.contains(code),
             Self::WorkFailed { wrong_input, .. } => !wrong_input,
             Self::Stuck { alone, .. } => *alone,
-            Self::Disconnected(_) => !sees_exits,
+            Self::Disconnected(end) => !sees_exits && !end.lives,
             _ => false,
         }
     }
@@ -98,6 +107,15 @@ impl Evidence {
         shares.flatten().cloned().collect()
     }
 
+    /// The rank that strikes by the end of its stream alone.
+    pub(crate) fn only_by_stream(&self, sees_exits: bool) -> Option<Rank> {
+        let mut own = self.signs.iter().filter(|(_, sign)| sign.is_its_own(sees_exits));
+        match (own.next(), own.next()) {
+            (Some((rank, Sign::Disconnected(_))), None) => Some(*rank),
+            _ => None,
+        }
+    }
+
     /// The first sign, as a phrase.
     pub(crate) fn first(&self) -> String {
         self.signs.first().map_or_else(String::new, |(rank, sign)| format!("rank {rank} {}", phrase(sign)))
@@ -109,7 +127,7 @@ impl Engine {
     pub(super) fn suspect(&mut self, now: Duration, rank: Rank, sign: Sign, out: &mut Vec<Command>) {
         if !self.world.is_empty() && !self.world.contains(&rank) {
             // It stands by: nothing depends on it.
-            return self.lose(now, rank, phrase(&sign), out);
+            return self.lose_outside(now, rank, &sign, out);
         }
         if !matches!(sign, Sign::WorkFailed { .. } | Sign::CollectiveFailed(_)) {
             self.lose(now, rank, phrase(&sign), out);
@@ -144,6 +162,15 @@ impl Engine {
         self.members.bury(now, rank, reason);
     }
 
+    /// [`Self::lose`] of one that is in no world: nothing depends on it, and where a world is waited for another process
+    /// is to take its place.
+    pub(super) fn lose_outside(&mut self, now: Duration, rank: Rank, sign: &Sign, out: &mut Vec<Command>) {
+        self.lose(now, rank, phrase(sign), out);
+        if matches!(self.state, State::Waiting { .. }) {
+            self.start_anew(rank, out);
+        }
+    }
+
     pub(super) fn on_exited(
         &mut self,
         now: Duration,
@@ -156,7 +183,14 @@ impl Engine {
         let known = self.members.all().get(&rank);
         let replaced = known.is_some_and(|m| m.is_live() && m.process != process);
         let buried = known.is_some_and(|m| !m.is_live() && m.process == process);
-        if replaced || (buried && !matches!(self.state, State::Failing(_))) {
+        if replaced {
+            return;
+        }
+        if buried && !matches!(self.state, State::Failing(_)) {
+            let died = known.is_some_and(|m| matches!(m.state, MemberState::Dead { .. }));
+            if died && matches!(self.state, State::Waiting { .. }) {
+                self.start_anew(rank, out);
+            }
             return;
         }
         if matches!(self.state, State::Finishing { .. }) {
@@ -175,7 +209,7 @@ impl Engine {
         for (rank, silence) in self.members.silent(now, self.spec.lease) {
             if self.world.is_empty() {
                 // Its rank is free again for whoever is waited for.
-                self.lose(now, rank, phrase(&Sign::Silent(silence)), out);
+                self.lose_outside(now, rank, &Sign::Silent(silence), out);
             } else {
                 self.suspect(now, rank, Sign::Silent(silence), out);
             }
@@ -272,7 +306,7 @@ fn phrase(sign: &Sign) -> String {
              gives it reachable from the other hosts?",
             time.as_secs()
         ),
-        Sign::Disconnected(reason) => format!("closed its stream ({reason})"),
+        Sign::Disconnected(StreamEnd { reason, .. }) => format!("closed its stream ({reason})"),
         Sign::LeftUnasked => "left without being asked".into(),
         Sign::CollectiveFailed(reason) => format!("reports a failed collective ({reason})"),
     }

@@ -14,10 +14,11 @@ impl Engine {
     /// Enough are there: the next epoch, on disk before anybody hears of it (EP-1).
     pub(super) fn begin_forming(&mut self, now: Duration, out: &mut Vec<Command>) {
         let live = self.members.all().iter().filter(|(_, member)| member.is_live());
-        let members: Vec<(Rank, u64)> = live
-            .map(|(rank, member)| (*rank, member.incarnation))
-            .take(self.spec.max_world as usize)
-            .collect();
+        let mut members: Vec<(Rank, u64)> = live.map(|(rank, member)| (*rank, member.incarnation)).collect();
+        // Where not all have a place, those that hold the run's state come first.
+        let lacks = |rank| self.at.is_some_and(|at| !self.is_source(rank, at));
+        members.sort_by_key(|(rank, _)| (lacks(*rank), *rank));
+        members.truncate(self.spec.max_world as usize);
         self.world = members.iter().map(|(rank, _)| *rank).collect();
         let epoch = self.epoch + u64::from(!self.broken(Defect::EpochUsedTwice) || self.epoch == 0);
         self.journal(Record::Epoch(EpochRecord { epoch, members: members.into_iter().collect() }), out);
@@ -86,8 +87,14 @@ impl Engine {
 
     /// The deadline passed with somebody not connected.
     pub(super) fn fail_forming(&mut self, now: Duration, out: &mut Vec<Command>) {
-        let State::Forming { formed, .. } = &self.state else { return };
-        let Some(missing) = self.world.difference(formed).next().copied() else { return };
+        let State::Forming { formed, store, .. } = &self.state else { return };
+        // Who waits for the others says so; the one that they wait for does not.
+        let waits = |rank: &Rank| {
+            let member = self.members.live(*rank);
+            member.is_some_and(|member| member.phase == "forming" && *store).then_some(*rank)
+        };
+        let missing = self.world.difference(formed);
+        let Some(missing) = missing.min_by_key(|rank| (waits(rank), **rank)).copied() else { return };
         self.suspect(now, missing, Sign::Unconnected(self.spec.forming), out);
     }
 }

@@ -5,8 +5,9 @@ use std::time::Duration;
 use proto::v1::Stop;
 use proto::v1::coordinator_message::Body as Order;
 
-use super::state::State;
-use super::{Activity, Command, Engine, MemberState, Outcome, Rank};
+use super::checkpointing::Publication;
+use super::state::{Checkpointing, State};
+use super::{Activity, Command, Engine, Member, MemberState, Outcome, Rank};
 
 impl Engine {
     /// Goes on to what the agenda has next; first those leave who were told to, and those come in who wait for it.
@@ -14,11 +15,15 @@ impl Engine {
         if self.interrupted {
             return self.drain(now, out);
         }
-        if self.paused {
+        if self.takes_state_along() {
+            return self.save(now, out);
+        }
+        let gone = self.let_go(out);
+        if self.paused && !gone {
             self.state = State::Paused;
             return;
         }
-        if self.let_go(out) || self.has_newcomers() {
+        if gone || self.has_newcomers() {
             self.stand_by();
             if self.members.live_count() >= self.spec.min_world {
                 return self.begin_forming(now, out);
@@ -40,21 +45,28 @@ impl Engine {
             }
             Activity::Step { stage, number } => self.begin_step(stage, number, out),
             Activity::Checkpoint { stage, done, stage_end } => {
-                self.begin_checkpoint(stage, done, stage_end, out);
+                self.begin_checkpoint(now, stage, done, stage_end, out);
             }
             Activity::Finish => self.finish(now, Outcome::Finished, out),
         }
     }
 
-    /// Members that were told to end by somebody else, and may go now; whether there were any.
+    /// Members that were told to end by somebody else.
+    fn leaving(&self) -> Vec<Rank> {
+        let leaving = |member: &Member| matches!(member.state, MemberState::Leaving { .. });
+        self.members.all().iter().filter(|(_, member)| leaving(member)).map(|(rank, _)| *rank).collect()
+    }
+
+    /// Whether those who are to leave are needed for what is not on disk yet: it is cut over all, or too few stay.
+    fn takes_state_along(&self) -> bool {
+        let leaving = self.leaving().len() as u32;
+        let few = self.members.live_count().saturating_sub(leaving) < self.spec.min_world;
+        leaving > 0 && self.has_unsaved() && (few || self.at.is_some_and(|at| self.is_sharded(at.stage)))
+    }
+
+    /// Lets those go who may now; whether there were any.
     fn let_go(&mut self, out: &mut Vec<Command>) -> bool {
-        let leaving: Vec<Rank> = self
-            .members
-            .all()
-            .iter()
-            .filter(|(_, member)| matches!(member.state, MemberState::Leaving { .. }))
-            .map(|(rank, _)| *rank)
-            .collect();
+        let leaving = self.leaving();
         for rank in &leaving {
             self.send(*rank, Order::Stop(Stop { reason: "it was told to leave".into() }), out);
             if let Some(member) = self.members.live(*rank) {
@@ -91,14 +103,50 @@ impl Engine {
 
     /// A person wants the run to stop: what is not on disk yet goes there, then everybody leaves.
     pub(super) fn drain(&mut self, now: Duration, out: &mut Vec<Command>) {
-        match self.at {
-            Some(at) if self.committed_step() > self.checkpointed_step() => {
-                let steps = self.spec.stages.get(at.stage).map_or(0, |stage| stage.steps);
-                let stage_end = at.number >= steps;
-                let activity = Activity::Checkpoint { stage: at.stage, done: at.number, stage_end };
-                self.start(now, activity, out);
+        if self.has_unsaved() { self.save(now, out) } else { self.finish(now, Outcome::Interrupted, out) }
+    }
+
+    /// [`Self::drain`] while no world stands: those that hold what is not on disk yet form one for it, if they can.
+    pub(super) fn drain_without_world(&mut self, now: Duration, out: &mut Vec<Command>) {
+        let at = self.at.map(|at| (at.stage, at.number, at.step));
+        if let Some(Publication { about, stands: true }) = &self.publishing
+            && at == Some((about.stage, about.number, about.step))
+        {
+            let phase = Checkpointing::Publishing;
+            self.state = State::Checkpointing { about: about.clone(), phase };
+            return;
+        }
+        let holds = |rank: &Rank| self.members.live(*rank).is_some_and(|member| member.held.is_some());
+        let cut = self.at.is_some_and(|at| self.is_sharded(at.stage));
+        let held = if cut {
+            !self.cut.is_empty() && self.cut.iter().all(|(rank, _)| holds(rank))
+        } else {
+            (0..self.spec.ranks()).any(|rank| holds(&rank))
+        };
+        match (self.has_unsaved(), held) {
+            (true, true) => self.begin_forming(now, out),
+            // What the lost owned lies with their neighbours.
+            (true, false) if cut && self.spec.redundant => {
+                self.start_lost(out);
+                if !matches!(self.state, State::Waiting { .. }) {
+                    self.state = State::Waiting { deadline: now + self.spec.restart_grace, lost: None };
+                }
             }
             _ => self.finish(now, Outcome::Interrupted, out),
         }
+    }
+
+    /// Whether something is committed that no checkpoint holds.
+    pub(super) fn has_unsaved(&self) -> bool {
+        self.at.is_some() && self.committed_step() > self.checkpointed_step()
+    }
+
+    /// Writes a checkpoint, whether it is its turn or not.
+    fn save(&mut self, now: Duration, out: &mut Vec<Command>) {
+        let Some(at) = self.at else { return };
+        let steps = self.spec.stages.get(at.stage).map_or(0, |stage| stage.steps);
+        let activity =
+            Activity::Checkpoint { stage: at.stage, done: at.number, stage_end: at.number >= steps };
+        self.start(now, activity, out);
     }
 }

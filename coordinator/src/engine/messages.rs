@@ -6,9 +6,9 @@ use proto::v1::coordinator_message::Body as Order;
 use proto::v1::worker_message::Body as Report;
 use proto::v1::{Discard, WorkFailed};
 
-use super::failing::Sign;
+use super::failing::{Sign, StreamEnd};
 use super::state::State;
-use super::{Command, Engine, Outcome, Rank, Sender};
+use super::{Command, Engine, MemberState, Outcome, Rank, Sender};
 
 impl Engine {
     pub(super) fn on_message(&mut self, now: Duration, sender: Sender, body: Report, out: &mut Vec<Command>) {
@@ -33,9 +33,16 @@ impl Engine {
                 return;
             }
             // An answer to a commit that was sent once more to a member that stands by.
-            Report::Applied(applied) if !active => {
+            Report::Applied(applied) if !active && epoch == self.epoch => {
                 return self.on_applied(now, rank, applied, out);
             }
+            Report::WorkFailed(WorkFailed { reason, wrong_input: false }) if !active => {
+                // Of work that was dropped meanwhile: another process is to have the next.
+                let sign = Sign::WorkFailed { reason, wrong_input: false };
+                return self.lose_outside(now, rank, &sign, out);
+            }
+            // The same, and it has newer work already.
+            Report::WorkFailed(WorkFailed { wrong_input: false, .. }) if epoch != self.epoch => return,
             Report::WorkFailed(WorkFailed { reason, wrong_input }) => {
                 return self.suspect(now, rank, Sign::WorkFailed { reason, wrong_input }, out);
             }
@@ -79,17 +86,17 @@ impl Engine {
         self.end_if_empty(out);
     }
 
-    pub(super) fn on_disconnected(
+    pub(super) fn on_stream_end(
         &mut self,
         now: Duration,
         rank: Rank,
         incarnation: u64,
-        reason: String,
+        StreamEnd { reason, lives }: StreamEnd,
         out: &mut Vec<Command>,
     ) {
-        if self.members.same(rank, incarnation).is_none() {
-            return;
-        }
+        let Some(member) = self.members.same(rank, incarnation) else { return };
+        // Who was told to end did so.
+        let lives = lives || matches!(member.state, MemberState::Leaving { .. });
         match &self.state {
             // Nothing depends on it: its rank is free again.
             state if !state.is_over() && !self.world.contains(&rank) => {
@@ -99,7 +106,7 @@ impl Engine {
                 self.members.leave(rank);
                 self.end_if_empty(out);
             }
-            _ => self.suspect(now, rank, Sign::Disconnected(reason), out),
+            _ => self.suspect(now, rank, Sign::Disconnected(StreamEnd { reason, lives }), out),
         }
     }
 
@@ -109,11 +116,13 @@ impl Engine {
         }
         self.interrupted = true;
         match &self.state {
-            State::Waiting { .. }
-            | State::Forming { .. }
-            | State::Restoring(_)
-            | State::Staging { .. }
-            | State::Paused => self.finish(now, Outcome::Interrupted, out),
+            State::Paused => self.drain(now, out),
+            State::Waiting { .. } => self.drain_without_world(now, out),
+            // They come to a world that can.
+            State::Forming { .. } | State::Restoring(_) if self.has_unsaved() => {}
+            State::Forming { .. } | State::Restoring(_) | State::Staging { .. } => {
+                self.finish(now, Outcome::Interrupted, out);
+            }
             State::Stepping(stepping) => {
                 if stepping.is_prepared_soon() {
                     return;

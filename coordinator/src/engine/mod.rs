@@ -72,9 +72,11 @@ pub use spec::{CarriedState, Spec};
 pub use verdict::Verdict;
 pub use work::{Choice, Plan, RolloutWork, UpdateWork};
 
+use checkpointing::Publication;
+use failing::StreamEnd;
 use members::Members;
 use proto::v1::coordinator_message::Body as Order;
-use quarantine::Quarantine;
+use quarantine::{Doubt, Quarantine};
 use resume::{At, Committed};
 use state::{Checkpointing, Evaluating, Restoring, State, StepPhase};
 
@@ -107,8 +109,14 @@ pub struct Engine {
     checkpoints: Vec<CheckpointRecord>,
     /// The stage that was evaluated last, the step of its best evaluation on the validation sets, and its SRCC.
     best: Option<(usize, u64, f64)>,
-    /// The step that is being tried, and how often.
-    attempts: (u64, u32),
+    /// How often each step was tried; none of them is named twice in a term, whatever was voided between.
+    attempts: BTreeMap<u64, u32>,
+    /// A checkpoint that the shell is putting in place.
+    publishing: Option<Publication>,
+    /// What was done when a checkpoint was written.
+    done_at: BTreeMap<CheckpointName, Activity>,
+    /// The last strike that only the end of a stream speaks for.
+    doubt: Option<Doubt>,
     /// The furthest step that was ever committed: those after a checkpoint may have to be repeated.
     furthest: u64,
     /// Losses since it, without those that brought a search further.
@@ -148,7 +156,10 @@ impl Engine {
             consecutive_skips: 0,
             checkpoints: Vec::new(),
             best: None,
-            attempts: (0, 0),
+            attempts: BTreeMap::new(),
+            publishing: None,
+            done_at: BTreeMap::new(),
+            doubt: None,
             furthest: 0,
             losses: 0,
             quarantine: Quarantine::default(),
@@ -164,8 +175,15 @@ impl Engine {
     /// Takes an event and decides. `now` is the time since the coordinator's start, and never falls.
     pub fn handle(&mut self, now: Duration, event: Event) -> Vec<Command> {
         let mut out = Vec::new();
-        if !matches!(self.state, State::Ended(_)) {
-            self.take(now, event, &mut out);
+        match (&self.state, event) {
+            // What stood before the end could not be carried out, and so the end was not.
+            (State::Ended(_), Event::Trouble { reason, exit_code }) => {
+                let outcome = Outcome::Failed { reason, exit_code };
+                self.state = State::Ended(outcome.clone());
+                out.push(Command::End(outcome));
+            }
+            (State::Ended(_), _) => {}
+            (_, event) => self.take(now, event, &mut out),
         }
         let verdict = self.verdict(now);
         if self.last_verdict.as_ref().is_none_or(|last| !last.says_the_same(&verdict)) {
@@ -181,7 +199,7 @@ impl Engine {
             Event::Joining { stream, rank, join } => self.on_joining(now, stream, rank, &join, out),
             Event::Message { sender, body } => self.on_message(now, sender, body, out),
             Event::Disconnected { rank, incarnation, reason } => {
-                self.on_disconnected(now, rank, incarnation, reason, out);
+                self.on_stream_end(now, rank, incarnation, StreamEnd { reason, lives: false }, out);
             }
             Event::Exited { rank, process, exit, last_lines } => {
                 self.on_exited(now, rank, process, exit, last_lines, out);

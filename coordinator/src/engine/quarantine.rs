@@ -18,12 +18,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use proto::v1::Discard;
 use proto::v1::coordinator_message::Body as Order;
+use proto::v1::{Discard, Join};
 
 use super::failing::Evidence;
 use super::state::{State, StepPhase, Stepping};
-use super::{Choice, Command, Engine, QuarantineRecord, Rank, Record, SuspectRecord};
+use super::{Choice, Command, Defect, Engine, QuarantineRecord, Rank, Record, SuspectRecord};
 
 /// What the records say of samples on which workers die.
 #[derive(Debug, Default)]
@@ -59,6 +59,22 @@ impl Quarantine {
         let samples = &self.search(step)?.samples;
         Some(samples.iter().take(samples.len().div_ceil(2)).cloned().collect())
     }
+}
+
+impl SuspectRecord {
+    fn nobody(step: u64) -> Self {
+        Self { step, searching: false, alone: false, samples: Vec::new() }
+    }
+}
+
+/// A strike by a worker of which nothing is known but that its stream ended: if that process joins again, it lived.
+#[derive(Debug)]
+pub(crate) struct Doubt {
+    rank: Rank,
+    host: String,
+    process: u32,
+    /// What was known of the step's samples before.
+    before: SuspectRecord,
 }
 
 impl Stepping {
@@ -112,14 +128,30 @@ impl Engine {
         let record = match samples.as_slice() {
             // A first strike, or one of another cause.
             [] => Record::Suspected(SuspectRecord { step, searching: false, alone: false, samples: struck }),
-            [sample] if alone && twice => {
+            [sample, ..] if (alone && twice) || self.broken(Defect::QuarantinedUntried) => {
                 let reason = reason.lines().next().unwrap_or_default().to_owned();
                 Record::Quarantined(QuarantineRecord { step, sample: sample.clone(), reason })
             }
             _ => Record::Suspected(SuspectRecord { step, searching: true, alone, samples }),
         };
+        let before = before.cloned().unwrap_or_else(|| SuspectRecord::nobody(step));
+        self.doubt = evidence.only_by_stream(self.spec.respawns).and_then(|rank| {
+            let member = self.members.all().get(&rank)?;
+            Some(Doubt { rank, host: member.host.clone(), process: member.process, before })
+        });
         self.journal(record, out);
         advances
+    }
+
+    /// A worker joins: the end of its stream was not its own end.
+    pub(super) fn take_back(&mut self, rank: Rank, join: &Join, out: &mut Vec<Command>) {
+        let same =
+            |doubt: &Doubt| (doubt.rank, doubt.process, &doubt.host) == (rank, join.process, &join.host);
+        let Some(Doubt { before, .. }) = self.doubt.take_if(|doubt| same(doubt)) else { return };
+        let struck = self.quarantine.struck.as_ref().is_some_and(|struck| struck.step == before.step);
+        if struck {
+            self.journal(Record::Suspected(before), out);
+        }
     }
 
     /// A probe went through: workers do not die of its samples, and nothing of it is committed.

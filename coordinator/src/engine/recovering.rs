@@ -6,7 +6,7 @@ use proto::v1::coordinator_message::Body as Order;
 use proto::v1::{AbortCollectives, Discard};
 
 use super::failing::Evidence;
-use super::{Command, DiscardRecord, Engine, Outcome, Rank, Record};
+use super::{Command, DiscardRecord, Engine, Rank, Record};
 
 impl Engine {
     /// Drops what is under way because of `reason`, and gathers the next world.
@@ -32,17 +32,23 @@ impl Engine {
         }
         self.abort_world(out);
         self.stand_by();
-        let lost: Vec<Rank> =
-            (0..self.spec.ranks()).filter(|rank| self.members.live(*rank).is_none()).collect();
         if self.interrupted {
-            // Nobody is started for a run that is to stop: what is on disk stays, and a later one goes on with it.
-            return self.finish(now, Outcome::Interrupted, out);
+            return self.drain_without_world(now, out);
         }
-        if self.spec.respawns {
-            let gone = lost.into_iter().filter(|rank| self.starting.insert(*rank));
-            out.extend(gone.map(|rank| Command::Restart { rank }));
-        }
+        self.start_lost(out);
         self.gather(now, self.spec.restart_grace, Some(reason), out);
+    }
+
+    /// Has whoever is gone started again.
+    pub(super) fn start_lost(&mut self, out: &mut Vec<Command>) {
+        (0..self.spec.ranks()).for_each(|rank| self.start_anew(rank, out));
+    }
+
+    /// Has a rank that is gone started again, if a launcher can and it is not on its way already.
+    pub(super) fn start_anew(&mut self, rank: Rank, out: &mut Vec<Command>) {
+        if self.spec.respawns && self.members.live(rank).is_none() && self.starting.insert(rank) {
+            out.push(Command::Restart { rank });
+        }
     }
 
     /// Ends whatever waits in the epoch's group, and forgets a step that is not committed.

@@ -12,7 +12,9 @@ use proto::v1::{Held, Mirrored, Restore, Restored};
 use super::digests::{PartDigest, agreed};
 use super::resume::At;
 use super::state::{Restoring, State};
-use super::{Activity, CheckpointName, Command, Defect, Engine, Rank, Record, RestoredRecord, Source};
+use super::{
+    Activity, CheckpointName, Command, Defect, Engine, Outcome, Rank, Record, RestoredRecord, Source,
+};
 
 impl Engine {
     /// The groups are made: goes on if everybody holds the run's state, else has it restored.
@@ -37,6 +39,8 @@ impl Engine {
         match (source.filter(|_| !sharded), mirrors) {
             (Some(source), _) => self.heal(now, Source::Member(source), at, out),
             (None, Some(mirrors)) => self.heal(now, Source::Mirrors(mirrors), at, out),
+            // All that could still go to disk is there.
+            (None, None) if self.interrupted => self.finish(now, Outcome::Interrupted, out),
             (None, None) => self.open_newest(now, out),
         }
     }
@@ -54,12 +58,25 @@ impl Engine {
         };
         self.held(rank).is_some_and(|held| {
             let stage = held.stage as usize;
-            held.step == at.step && (stage == at.stage || Some(stage) == begins)
+            (held.step, held.attempt) == (at.step, self.committed_by())
+                && (stage == at.stage || Some(stage) == begins)
         })
     }
 
     pub(super) fn is_source(&self, rank: Rank, at: At) -> bool {
-        self.held(rank).is_some_and(|held| (held.stage as usize, held.step) == (at.stage, at.step))
+        let wanted = (at.stage, at.step, self.committed_by());
+        self.held(rank).is_some_and(|held| (held.stage as usize, held.step, held.attempt) == wanted)
+    }
+
+    /// The attempt by which the newest step was committed: a worker that holds the step by another one took part in a
+    /// future that is void.
+    fn committed_by(&self) -> u32 {
+        self.committed.map_or(0, |committed| committed.attempt)
+    }
+
+    /// What a member holds that has applied all that is committed.
+    pub(super) fn holding(&self, stage: u32) -> Held {
+        Held { stage, step: self.committed_step(), prepared: None, attempt: self.committed_by() }
     }
 
     /// Ranks with their hosts, in group order: what a cut of the weights depends on.
@@ -79,7 +96,8 @@ impl Engine {
         };
         self.state = State::Restoring(Restoring::Healing { source, digests: BTreeMap::new(), sent: 0 });
         self.members.restart_progress(now);
-        let order = Restore { stage: at.stage as u32, step: at.step, source: from };
+        let attempt = self.committed_by();
+        let order = Restore { stage: at.stage as u32, step: at.step, source: from, attempt };
         self.send_world(&Order::Restore(order), out);
     }
 
@@ -110,6 +128,7 @@ impl Engine {
             stage: checkpoint.stage as u32,
             step: checkpoint.step,
             source: Some(From::Checkpoint(folder.display().to_string())),
+            attempt: 0,
         };
         self.state = State::Restoring(Restoring::Loading { checkpoint, digests: BTreeMap::new(), sent: 0 });
         self.members.restart_progress(now);
@@ -132,7 +151,9 @@ impl Engine {
     }
 
     pub(super) fn on_restored(&mut self, now: Duration, rank: Rank, done: Restored, out: &mut Vec<Command>) {
+        let committed_by = self.committed_by();
         let State::Restoring(restoring) = &mut self.state else { return };
+        let is_healed = matches!(restoring, Restoring::Healing { .. });
         let (expected, digests, sent) = match restoring {
             Restoring::Opening(_) => return,
             Restoring::Loading { checkpoint, digests, sent } => {
@@ -151,7 +172,8 @@ impl Engine {
             *sent += done.sent;
         }
         let sent = *sent;
-        self.members.holds(rank, Some(Held { stage: done.stage, step: done.step, prepared: None }));
+        let attempt = if is_healed { committed_by } else { 0 };
+        self.members.holds(rank, Some(Held { stage: done.stage, step: done.step, prepared: None, attempt }));
         if digests.len() < self.world.len() {
             return;
         }

@@ -58,6 +58,7 @@ impl Engine {
                     (self.furthest, self.losses) = (step.step, 0);
                 }
                 self.quarantine.committed(step.step);
+                self.weights_digest.clear();
                 self.committed = Some(Committed { step: step.step, attempt: step.attempt, skip: step.skip });
                 self.at = Some(At { stage: step.stage, number: step.number, step: step.step });
                 if !self.broken(Defect::CommittedRepeated) {
@@ -79,7 +80,11 @@ impl Engine {
             Record::Checkpoint(checkpoint) => {
                 self.checkpoints.retain(|known| known.name != checkpoint.name);
                 self.checkpoints.push(checkpoint.clone());
-                self.done = Some(activity_of(checkpoint));
+                // One that was written out of turn, because somebody was to go, leaves to do what comes before it.
+                if self.upcoming() == activity_of(checkpoint) {
+                    self.done = Some(activity_of(checkpoint));
+                }
+                self.done_at.extend(self.done.map(|done| (checkpoint.name.clone(), done)));
             }
             Record::Restored(restored) => self.note_restored(restored.to, &restored.source),
             Record::Suspected(suspects) => self.quarantine.suspect(suspects),
@@ -104,12 +109,13 @@ impl Engine {
                 self.committed = Some(Committed { step: to, attempt: 0, skip: false }).filter(|_| to > 0);
                 self.at =
                     Some(At { stage: checkpoint.stage, number: checkpoint.number, step: checkpoint.step });
-                self.done = Some(activity_of(&checkpoint));
+                self.done = self.done_at.get(&checkpoint.name).copied();
                 self.weights_digest.clone_from(&checkpoint.digest);
             }
         }
         if !matches!(source, Source::Member(_) | Source::Mirrors(_)) {
             self.consecutive_skips = 0;
+            self.publishing.iter_mut().for_each(|under_way| under_way.stands = false);
         }
     }
 
@@ -135,7 +141,8 @@ impl Engine {
     }
 }
 
-fn activity_of(checkpoint: &CheckpointRecord) -> Activity {
+/// What was done when it was written, if it was its turn.
+pub(super) fn activity_of(checkpoint: &CheckpointRecord) -> Activity {
     let CheckpointRecord { stage, number, stage_end, .. } = *checkpoint;
     Activity::Checkpoint { stage, done: number, stage_end }
 }

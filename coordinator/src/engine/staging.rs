@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use proto::v1::coordinator_message::Body as Order;
-use proto::v1::{BeginStage, Held, StageReady};
+use proto::v1::{BeginStage, StageReady};
 
 use super::digests::{PartDigest, agreed};
 use super::state::State;
@@ -33,8 +33,7 @@ impl Engine {
         digests.entry(rank).or_insert(PartDigest::new(ready.part, ready.digest));
         let complete = digests.len() == self.world.len();
         let (stage, digests) = (*stage, if complete { std::mem::take(digests) } else { BTreeMap::new() });
-        let step = self.committed_step();
-        self.members.holds(rank, Some(Held { stage: stage as u32, step, prepared: None }));
+        self.members.holds(rank, Some(self.holding(stage as u32)));
         if !complete {
             return;
         }

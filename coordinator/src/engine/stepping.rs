@@ -22,9 +22,10 @@ impl Stepping {
 impl Engine {
     pub(super) fn begin_step(&mut self, stage: usize, number: u64, out: &mut Vec<Command>) {
         let step = self.committed_step() + 1;
-        self.attempts = if self.attempts.0 == step { (step, self.attempts.1 + 1) } else { (step, 1) };
+        let tries = self.attempts.entry(step).or_default();
+        *tries += 1;
         // No two coordinators give the same: gradients that lie ready somewhere are known by it.
-        let attempt = (self.spec.term.saturating_sub(1) as u32) * ATTEMPTS_A_TERM + self.attempts.1;
+        let attempt = (self.spec.term.saturating_sub(1) as u32) * ATTEMPTS_A_TERM + *tries;
         let (choice, phase) = (self.choice(step), StepPhase::Planning);
         let mut world: Vec<Rank> = self.world.iter().copied().collect();
         let probe = choice.only.is_some();

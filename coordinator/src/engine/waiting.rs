@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use proto::v1::Join;
 
+use super::failing::StreamEnd;
 use super::state::State;
-use super::{Command, Defect, Engine, MemberState, Rank};
+use super::{Command, Defect, Engine, MemberState, Outcome, Rank};
 
 impl Engine {
     /// Waits for every rank, at most `time`; whoever is there then goes on, if they are enough.
@@ -45,15 +46,20 @@ impl Engine {
             // Its stream broke on its side first.
             let incarnation = member.incarnation;
             out.push(Command::Close { rank, incarnation });
-            self.on_disconnected(now, rank, incarnation, "it came back by another stream".into(), out);
+            let ended = StreamEnd { reason: "it came back by another stream".into(), lives: true };
+            self.on_stream_end(now, rank, incarnation, ended, out);
             self.members.bury(now, rank, "it came back by another stream".into());
         }
         if let Err((reason, again)) = self.admissible(rank, join) {
-            if rank < self.spec.ranks() && !again {
+            // Of a rank that is there it says nothing.
+            if rank < self.spec.ranks() && !again && self.members.live(rank).is_none() {
                 self.refusals.insert(rank, reason.clone());
             }
             out.push(Command::Refuse { stream, reason, again });
             return;
+        }
+        if ours {
+            self.take_back(rank, join, out);
         }
         self.refusals.remove(&rank);
         self.starting.remove(&rank);
@@ -97,6 +103,9 @@ impl Engine {
     pub(super) fn waited_enough(&mut self, now: Duration, out: &mut Vec<Command>) {
         if self.broken(Defect::WaitForever) {
             return;
+        }
+        if self.interrupted {
+            return self.finish(now, Outcome::Interrupted, out);
         }
         // Whoever did not come by now is not on his way.
         self.starting.clear();

@@ -59,7 +59,7 @@ pub fn resolved(hosts: Hosts) -> Result<Hosts, Failure> {
 }
 
 impl Workers {
-    /// Starts every worker, and says on the way what somebody else has to start; how each ends by itself comes as
+    /// Starts every worker of a run whose folder holds `mark`, and says on the way what somebody else has to start; how each ends by itself comes as
     /// [`Event::Exited`]. Must be called on a thread that lives as long as the run: children are bound to it.
     ///
     /// # Errors
@@ -69,10 +69,11 @@ impl Workers {
         program: Option<&Path>,
         workers: &[WorkerSpec],
         address: &str,
-        folder: &RunFolder,
+        (folder, mark): (&RunFolder, &str),
         events: &mpsc::UnboundedSender<Event>,
     ) -> Result<(Self, Option<String>), Failure> {
-        let over = |way, program| RemoteWorkers::start(way, program, workers, address, folder, events);
+        let over =
+            |way, program| RemoteWorkers::start(way, program, workers, address, (folder, mark), events);
         let all = match (hosts.launcher, program) {
             (Launcher::Local, Some(program)) => {
                 Self::Local(LocalWorkers::start(program, workers, address, folder, events)?)

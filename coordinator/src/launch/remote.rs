@@ -65,16 +65,16 @@ impl RemoteWorkers {
     /// Starts every worker over `way`; how each ends by itself comes as [`Event::Exited`].
     ///
     /// # Errors
-    /// If the run folder cannot be marked.
+    /// If this program's own folder is gone.
     pub(super) fn start(
         way: Box<dyn Way>,
         program: &Path,
         workers: &[WorkerSpec],
         address: &str,
-        folder: &RunFolder,
+        (folder, mark): (&RunFolder, &str),
         events: &mpsc::UnboundedSender<Event>,
     ) -> Result<Self, Failure> {
-        let place = Place::mark(folder, program)?;
+        let place = Place::new(folder, mark, program)?;
         let (address, folder, events) = (address.to_owned(), folder.clone(), events.clone());
         let shared = Arc::new(Shared { way, place, address, folder, events });
         let mut all = Self { shared, workers: workers.to_vec(), running: BTreeMap::new() };

@@ -9,8 +9,6 @@ use crate::folder::RunFolder;
 
 /// The shell's program, given with `sh -c`.
 const SCRIPT: &str = include_str!("remote.sh");
-/// The file in the run folder that every host must see.
-const MARK: &str = "mark";
 /// How the shell's own lines begin.
 const OWN: &str = "launch: ";
 
@@ -24,15 +22,12 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// Marks the run folder with something that no other folder holds.
-    pub(super) fn mark(folder: &RunFolder, program: &Path) -> Result<Self, Failure> {
-        let failed = |e: std::io::Error| {
-            Failure::input(format!("{}: {e}; expected a folder to write to", folder.root().display()))
-        };
-        let held = std::fs::read_to_string("/proc/sys/kernel/random/uuid").map_err(failed)?.trim().to_owned();
-        let mark = folder.write(MARK, format!("{held}\n").as_bytes()).map_err(failed)?;
-        let directory = std::env::current_dir().map_err(failed)?;
-        Ok(Self { mark, held, directory, program: program.to_owned() })
+    /// A folder that holds `mark`, and a program.
+    pub(super) fn new(folder: &RunFolder, mark: &str, program: &Path) -> Result<Self, Failure> {
+        let directory = std::env::current_dir()
+            .map_err(|e| Failure::input(format!("the folder that this was started in: {e}")))?;
+        let (held, program) = (mark.to_owned(), program.to_owned());
+        Ok(Self { mark: folder.file(proto::MARK), held, directory, program })
     }
 
     /// `sh -c …`, that runs the worker where the run folder is the right one.
@@ -77,7 +72,8 @@ mod tests {
 
     fn place(folder: &tempfile::TempDir, program: &str) -> Place {
         let folder = RunFolder::make(folder.path()).expect("made");
-        Place::mark(&folder, Path::new(program)).expect("marked")
+        let mark = folder.mark().expect("marked");
+        Place::new(&folder, &mark, Path::new(program)).expect("a place")
     }
 
     fn worker() -> WorkerSpec {
@@ -142,7 +138,7 @@ mod tests {
     fn a_host_that_sees_another_folder_says_so_and_starts_nothing() {
         let folder = tempfile::tempdir().expect("a folder");
         let place = place(&folder, "/bin/true");
-        std::fs::write(folder.path().join(MARK), "another").expect("writable");
+        std::fs::write(folder.path().join(proto::MARK), "another").expect("writable");
         let output = shell(&quoted(&place.command(&worker(), "a:1"))).wait_with_output().expect("ended");
         assert_eq!(output.status.code(), Some(2));
         let said = wrong_in(&String::from_utf8_lossy(&output.stderr)).expect("a word");

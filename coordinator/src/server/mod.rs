@@ -2,6 +2,7 @@
 
 mod anteroom;
 mod connection;
+pub mod interface;
 mod pace;
 mod refusals;
 mod service;

@@ -55,6 +55,7 @@ impl Shell {
                     incarnation,
                     heartbeat_ms: self.streams.heartbeat_ms,
                     run_json: self.streams.run_json.clone(),
+                    mark: self.streams.mark.clone(),
                 };
                 self.streams.admit(stream, rank, incarnation, Order::Welcome(welcome));
             }

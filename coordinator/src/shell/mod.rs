@@ -26,7 +26,7 @@ use crate::journal::{Claim, Journal, Past, RunRow};
 use crate::launch::{WorkerSpec, Workers};
 use crate::plan::Planner;
 use crate::security::Demands;
-use crate::server::{Arrival, Server};
+use crate::server::{Arrival, Server, interface};
 use crate::terms::{Claimant, Term, TermError};
 use checkpoints::Checkpoints;
 use display::Display;
@@ -77,7 +77,8 @@ pub async fn run(prepared: Prepared) -> Result<Ended, Failure> {
     let started = Instant::now();
     let (status, watched) = watch::channel("{}".to_owned());
     let mut server =
-        Server::start(&hosts.coordinator.listen, Demands::read(&hosts.security)?, watched).await?;
+        Server::start(&interface::address(&hosts.coordinator)?, Demands::read(&hosts.security)?, watched)
+            .await?;
     let folder = RunFolder::make(&run.run.output).map_err(|e| {
         Failure::input(format!("run.output {}: {e}; expected a folder to write to", run.run.output.display()))
     })?;
@@ -111,13 +112,14 @@ pub async fn run(prepared: Prepared) -> Result<Ended, Failure> {
     let (id, address, step) = (&past.id, &server.address, engine.committed_step());
     let (verb, root) = (if step > 0 { "goes on after" } else { "begins at" }, folder.root().display());
     display.say(&format!("run {id}: coordinator on {address}, folder {root}, {verb} step {step}"));
+    let mark = folder.mark()?;
     let (children, todo) =
-        Workers::start(&hosts, program.as_deref(), &workers, &server.address, &folder, &events)?;
+        Workers::start(&hosts, program.as_deref(), &workers, &server.address, (&folder, &mark), &events)?;
     todo.iter().for_each(|todo| display.say(todo));
     let mut shell = Shell {
         started,
         engine,
-        streams: Streams::new(&spec, &run),
+        streams: Streams::new(&spec, &run, mark),
         checkpoints: Checkpoints::new(folder.clone(), spec.run_id.clone()),
         planner,
         journal,

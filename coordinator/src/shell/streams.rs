@@ -15,6 +15,8 @@ type Name = (Rank, u64);
 pub(super) struct Streams {
     pub(super) run_id: String,
     pub(super) run_json: String,
+    /// What the run folder is known by.
+    pub(super) mark: String,
     pub(super) heartbeat_ms: u32,
     term: u64,
     /// Introduced, not admitted yet.
@@ -24,11 +26,12 @@ pub(super) struct Streams {
 }
 
 impl Streams {
-    pub(super) fn new(spec: &Spec, run: &Run) -> Self {
+    pub(super) fn new(spec: &Spec, run: &Run, mark: String) -> Self {
         Self {
             run_id: spec.run_id.clone(),
             // Plain settings: nothing that JSON cannot hold.
             run_json: serde_json::to_string(run).unwrap_or_default(),
+            mark,
             heartbeat_ms: u32::try_from(spec.heartbeat.as_millis()).unwrap_or(u32::MAX),
             term: spec.term,
             strangers: BTreeMap::new(),

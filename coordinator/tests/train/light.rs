@@ -233,8 +233,8 @@ impl Fake {
             Order::FormEpoch(_) => Report::Formed(Formed { held: self.held, mirrored: false }),
             Order::BeginStage(begin) => {
                 self.stage = begin.stage as usize;
-                let step = self.held.map_or(0, |held| held.step);
-                self.held = Some(Held { stage: begin.stage, step, prepared: None });
+                let held = self.held.unwrap_or_default();
+                self.held = Some(Held { stage: begin.stage, prepared: None, ..held });
                 Report::StageReady(StageReady {
                     stage: begin.stage,
                     digest: format!("stage {}", begin.stage),
@@ -265,14 +265,15 @@ impl Fake {
                 })
             }
             Order::Commit(commit) => {
-                self.held = Some(Held { stage: self.stage as u32, step: commit.step, prepared: None });
+                let (stage, step, attempt) = (self.stage as u32, commit.step, commit.attempt);
+                self.held = Some(Held { stage, step, prepared: None, attempt });
                 let digest = format!("after {}", commit.step);
                 Report::Applied(Applied { step: commit.step, digest, part: None })
             }
             Order::Restore(restore) => {
-                let (stage, step) = (restore.stage, restore.step);
+                let (stage, step, attempt) = (restore.stage, restore.step, restore.attempt);
                 self.stage = stage as usize;
-                self.held = Some(Held { stage, step, prepared: None });
+                self.held = Some(Held { stage, step, prepared: None, attempt });
                 let digest = if step == 0 { format!("stage {stage}") } else { format!("after {step}") };
                 Report::Restored(Restored { stage, step, digest, part: None, sent: 0 })
             }

@@ -71,11 +71,14 @@ pub enum Launcher {
 pub struct Listen {
     /// `host:port`; port 0 lets the system choose.
     pub listen: String,
+    /// A network interface of the coordinator's host, by name: its address takes the place of the one in `listen`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interface: Option<String>,
 }
 
 impl Default for Listen {
     fn default() -> Self {
-        Self { listen: "127.0.0.1:0".into() }
+        Self { listen: "127.0.0.1:0".into(), interface: None }
     }
 }
 

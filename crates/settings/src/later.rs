@@ -12,10 +12,7 @@ struct Later {
     expected: &'static str,
 }
 
-const KEYS: &[Later] = &[
-    later("rollout.weights", Some("gathered"), "gathered"),
-    later("coordinator.interface", None, "coordinator.listen"),
-];
+const KEYS: &[Later] = &[later("rollout.weights", Some("gathered"), "gathered")];
 
 const fn later(key: &'static str, only: Option<&'static str>, expected: &'static str) -> Later {
     Later { key, only, expected }

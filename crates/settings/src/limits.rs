@@ -321,7 +321,7 @@ pub(crate) fn host_limits(hosts: &Hosts) -> Vec<Finding> {
     if hosts.launcher != Launcher::Slurm {
         limits.at_least(hosts.hosts.len() as u64, 1, &Path::dotted("hosts"));
     }
-    if hosts.launcher == Launcher::Ssh && is_loopback(listen) {
+    if hosts.launcher == Launcher::Ssh && hosts.coordinator.interface.is_none() && is_loopback(listen) {
         let away = hosts.hosts.iter().find(|host| !is_loopback(&host.address));
         let expected = away.map_or_else(String::new, |host| {
             format!("an address of this host that host \"{}\" ({}) reaches", host.name, host.address)

@@ -38,12 +38,10 @@ fn an_unknown_key_is_refused_with_its_line_and_the_nearest_known_one() {
 }
 
 #[test]
-fn what_the_contract_names_and_this_version_lacks_is_said_so() {
-    let text = "launcher: slurm\ncoordinator: { listen: 'h:1', interface: eth0 }\nhosts: [{ name: a, workers: 1, user: u }]\nslurm: { nodes: 2 }\n";
-    assert_eq!(
-        complaints(text),
-        ["hosts.yaml:2: coordinator.interface is not available in this version; expected coordinator.listen"]
-    );
+fn an_interface_may_be_named_in_place_of_an_address() {
+    let text = "launcher: ssh\ncoordinator: { interface: eth0 }\nhosts: [{ name: a, address: 10.0.0.9, workers: 1 }]\n";
+    let hosts = parse_hosts("h", text).expect("what is listened on is not the loopback of the default");
+    assert_eq!(hosts.coordinator.interface.as_deref(), Some("eth0"));
 }
 
 #[test]

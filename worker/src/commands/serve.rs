@@ -30,10 +30,20 @@ pub struct Args {
     threads: usize,
     /// The local address that collectives bind to.
     #[arg(long, default_value = "127.0.0.1")]
-    address: String,
+    pub address: String,
     /// The node that it runs on, by name: workers of one name share it. The machine's host name when absent.
     #[arg(long)]
     host: Option<String>,
+}
+
+impl Args {
+    /// Whether tensors lie on a GPU.
+    ///
+    /// # Errors
+    /// If the device is none (exit code 2).
+    pub fn uses_gpu(&self) -> Result<bool, Failure> {
+        Ok(crate::device::parse(&self.device)?.is_cuda())
+    }
 }
 
 /// Joins and works until the coordinator says stop, and ends the process: whatever its tensor thread still waits for.

@@ -8,6 +8,7 @@ mod stamp;
 #[cfg(test)]
 mod tests;
 
+use std::path::Path;
 use std::sync::mpsc::Sender;
 use std::thread;
 use std::time::Duration;
@@ -152,6 +153,7 @@ impl Member {
         let Welcome { run_id, run_json, .. } = welcome;
         let run: settings::Run = serde_json::from_str(run_json)
             .map_err(|e| Failure::other(format!("the coordinator's recipe cannot be read: {e}")))?;
+        sees(&run.run.output.join(proto::MARK), &welcome.mark)?;
         let grace = Duration::from_secs(run.recovery.coordinator_grace);
         if let Some(joined) = &mut self.joined {
             if joined.run_id != *run_id {
@@ -191,6 +193,20 @@ impl Joined {
     fn tell(&self, task: Task) -> Result<(), Failure> {
         self.tasks.send(task).map_err(|_| dead())
     }
+}
+
+/// Whether the run folder here is the coordinator's, which wrote `mark` into it.
+fn sees(file: &Path, mark: &str) -> Result<(), Failure> {
+    let held = std::fs::read_to_string(file).unwrap_or_default();
+    if mark.is_empty() || held.trim() == mark {
+        return Ok(());
+    }
+    Err(Failure::input(format!(
+        "{} does not hold what the coordinator wrote there: host {} sees another run folder; expected one that all hosts \
+         share, under the same path",
+        file.display(),
+        hostname()
+    )))
 }
 
 fn dead() -> Failure {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use proto::v1::coordinator_message::Body as Order;
 use proto::v1::worker_message::Body as Report;
-use proto::v1::{CoordinatorMessage, Heartbeat, Leaving, Left};
+use proto::v1::{CoordinatorMessage, Heartbeat, Leaving, Left, WorkFailed};
 use tokio::signal::unix::Signal;
 use tokio::time::{Instant, interval, sleep_until, timeout};
 use tracing::{debug, info};
@@ -42,11 +42,18 @@ impl Member {
     /// and its time is over.
     pub(super) async fn serve(&mut self, link: Link, told_to_end: &mut Signal) -> Result<Ended, Failure> {
         let Link { mut orders, reports, welcome, term, epoch } = link;
-        self.take_up(&welcome)?;
         self.streams += 1;
         self.term = term;
         let (rank, incarnation) = (self.identity.rank, welcome.incarnation);
         let mut stamp = Stamp { rank, incarnation, epoch, term, stream: self.streams };
+        if let Err(failure) = self.take_up(&welcome) {
+            let reason = failure.message.clone();
+            let failed = WorkFailed { reason, wrong_input: failure.exit_code == 2 };
+            // The coordinator ends the run with it, and the stream.
+            let _ = reports.send(stamp.seal(Report::WorkFailed(failed)));
+            let _ = timeout(LAST_WORDS, async { while let Ok(Some(_)) = orders.message().await {} }).await;
+            return Err(failure);
+        }
         info!(rank, incarnation, term, run = welcome.run_id, "joined");
         let mut beat = interval(Duration::from_millis(u64::from(welcome.heartbeat_ms.max(10))));
         if self.leaving.is_some() {

@@ -56,12 +56,18 @@ impl Session {
 
     async fn welcome(&self, term: u64, incarnation: u64, run_id: &str, grace: u64) {
         let grace = format!("recovery.coordinator_grace={grace}");
-        let run = settings::default_run(&[grace]).expect("defaults");
+        self.welcome_to((term, incarnation, run_id), &[grace], "").await;
+    }
+
+    /// To a run of these settings, whose folder holds `mark`.
+    async fn welcome_to(&self, (term, incarnation, run_id): (u64, u64, &str), set: &[String], mark: &str) {
+        let run = settings::default_run(set).expect("defaults");
         let welcome = Welcome {
             run_id: run_id.into(),
             incarnation,
             heartbeat_ms: 50,
             run_json: serde_json::to_string(&run).expect("settings are JSON"),
+            mark: mark.into(),
         };
         self.order(term, 0, Order::Welcome(welcome)).await;
     }
@@ -165,7 +171,7 @@ fn work(assignment: Assignment) {
                     }
                 }
                 let prepared = Some(Prepared { step: commit.step + 1, attempt: 1 });
-                shared.control.hold(Some(Held { stage: 0, step: commit.step, prepared }));
+                shared.control.hold(Some(Held { stage: 0, step: commit.step, prepared, ..Held::default() }));
                 Some(Report::Applied(Applied { step: commit.step, ..Applied::default() }))
             }
             Order::HostStore(_) => Some(Report::StoreReady(StoreReady { address: "here".into() })),
@@ -216,7 +222,7 @@ async fn a_worker_whose_stream_broke_tells_what_it_holds_and_forgets_old_orders_
     let (term, join) = second.join().await;
     assert_eq!((term, join.run_id.as_str()), (1, "a"));
     let prepared = Some(Prepared { step: 101, attempt: 1 });
-    assert_eq!(join.held, Some(Held { stage: 0, step: 100, prepared }));
+    assert_eq!(join.held, Some(Held { stage: 0, step: 100, prepared, ..Held::default() }));
     second.welcome(1, 8, "a", 60).await;
     second.order(1, 1, Order::HostStore(proto::v1::HostStore {})).await;
     let report = second.report().await;
@@ -296,6 +302,28 @@ async fn a_new_process_tries_again_where_the_reason_may_pass() {
     session.welcome(1, 1, "f", 60).await;
     session.stop(1).await;
     assert_eq!(fresh.await.expect("no panic"), Ok(()));
+}
+
+/// A disk that is not mounted there: it would write its logs beside the run.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_sees_another_run_folder_says_so_and_ends() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let set = [format!("run.output={}", folder.path().display())];
+    let (mut server, address) = Server::start().await;
+    std::fs::write(folder.path().join(proto::MARK), "of this run\n").expect("written");
+    let (right, mut session) = (worker(at(&address)), server.session().await);
+    session.join().await;
+    session.welcome_to((1, 1, "m"), &set, "of this run").await;
+    session.stop(1).await;
+    assert_eq!(right.await.expect("no panic"), Ok(()));
+
+    let (wrong, mut session) = (worker(at(&address)), server.session().await);
+    session.join().await;
+    session.welcome_to((1, 2, "m"), &set, "of another").await;
+    let Some(Report::WorkFailed(failed)) = session.report().await.body else { panic!("it goes on") };
+    assert!(failed.wrong_input && failed.reason.contains("sees another run folder"), "{}", failed.reason);
+    drop(session);
+    assert_eq!(wrong.await.expect("no panic").expect_err("nothing to do").exit_code, 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -32,7 +32,7 @@ pub(super) async fn tend(
     folder: &RunFolder,
 ) -> Result<(), Failure> {
     let (events, mut inbox) = mpsc::unbounded_channel();
-    let (mut all, _) = Workers::start(hosts, program, workers, "", folder, &events)?;
+    let (mut all, _) = Workers::start(hosts, program, workers, "", (folder, &folder.mark()?), &events)?;
     let mut tending = Tending {
         work,
         meter: Meter::default(),

@@ -21,7 +21,8 @@ fn holding(rank: Rank, process: u32, held: Option<Held>) -> Event {
 }
 
 fn formed(step: u64) -> Report {
-    Report::Formed(Formed { held: Some(Held { stage: 0, step, prepared: None }), mirrored: false })
+    let held = Held { stage: 0, step, attempt: 1, ..Held::default() };
+    Report::Formed(Formed { held: Some(held), mirrored: false })
 }
 
 #[test]
@@ -65,6 +66,106 @@ fn a_worker_that_was_waited_for_in_vain_is_started_again_at_the_next_loss() {
     assert_eq!(rig.engine.epoch(), 2, "without it");
     rig.event(killed(1));
     assert_eq!(started(&rig.pass_heard(1, &[0])), [1, 2]);
+}
+
+/// Its stream ends before its launcher tells its exit, as behind ssh.
+#[test]
+fn a_worker_that_dies_while_another_is_waited_for_is_started_again_too() {
+    let mut rig = at_update(Spec { respawns: true, ..spec(2, vec![stage("a", 9)]) });
+    rig.event(killed(1));
+    assert_eq!(started(&rig.pass(seconds(1))), [1]);
+    rig.event(Event::Disconnected { rank: 0, incarnation: incarnation(1), reason: "closed".into() });
+    assert_eq!(started(&rig.event(killed(0))), [0]);
+}
+
+#[test]
+fn workers_that_fall_silent_together_are_all_started_again() {
+    let mut rig = at_update(Spec { respawns: true, ..spec(3, vec![stage("a", 9)]) });
+    assert_eq!(started(&rig.pass_heard(17, &[0])), [1, 2]);
+}
+
+#[test]
+fn a_worker_that_joined_and_died_before_the_first_world_is_started_again() {
+    let mut rig = Rig::with(Spec { respawns: true, ..spec(2, vec![stage("a", 9)]) });
+    rig.join(0);
+    rig.event(Event::Disconnected { rank: 0, incarnation: incarnation(1), reason: "closed".into() });
+    assert_eq!(started(&rig.event(killed(0))), [0]);
+}
+
+/// Who waits for the others says that it forms; the one that they wait for does not.
+#[test]
+fn a_worker_that_hangs_while_the_world_forms_is_lost_and_not_those_that_wait_for_it() {
+    let mut rig = Rig::with(Spec { respawns: true, ..spec(3, vec![stage("a", 9)]) });
+    (0..3).for_each(|rank| drop(rig.join(rank)));
+    rig.say(0, Report::StoreReady(StoreReady { address: "s:1".into() }));
+    for _ in 0..70 {
+        rig.pass(seconds(1));
+        for (rank, phase) in [(0, "forming"), (1, "reading"), (2, "forming")] {
+            let beat = proto::v1::Heartbeat { phase: phase.into(), progress: 1 };
+            rig.event(rig.message(rank, Report::Heartbeat(beat)));
+        }
+    }
+    let restarted: Vec<Rank> = started(&rig.done);
+    assert_eq!(restarted, [1]);
+}
+
+#[test]
+fn what_a_stranger_was_refused_for_is_not_told_of_the_worker_that_then_dies() {
+    let mut rig = at_update(Spec { respawns: true, ..spec(2, vec![stage("a", 9)]) });
+    rig.event(Event::Joining { stream: 9, rank: 1, join: join("0.9", 1) });
+    rig.event(killed(1));
+    rig.pass(seconds(1));
+    assert_eq!(rig.outcome(), None);
+    assert!(rig.loss().contains("signal 9"), "{}", rig.loss());
+}
+
+/// Two run out of memory in one step: the second says so when the step is dropped already.
+#[test]
+fn work_that_fails_after_it_was_dropped_costs_its_worker_and_not_the_run() {
+    let mut rig = at_update(Spec { respawns: true, ..spec(2, vec![stage("a", 9)]) });
+    let failed = || {
+        let reason = "no memory".to_owned();
+        Report::WorkFailed(proto::v1::WorkFailed { reason, wrong_input: false })
+    };
+    rig.say(0, failed());
+    assert_eq!(started(&rig.pass_heard(2, &[0, 1])), [0]);
+    assert_eq!(started(&rig.say(1, failed())), [1]);
+    assert_eq!(rig.outcome(), None);
+}
+
+/// Rank 1 holds step 2 of a future that was voided, and done again by rank 0 alone.
+#[test]
+fn a_worker_that_comes_back_from_a_voided_future_is_given_the_present_state() {
+    let mut rig = at_update(Spec { min_world: 1, ..spec(2, vec![stage("a", 9)]) });
+    let before = rig.engine.holding(0);
+    rig.event(killed(1));
+    rig.event(killed(0));
+    rig.pass(seconds(1));
+    rig.event(holding(0, 200, None));
+    rig.pass_heard(31, &[0]);
+    rig.say(0, Report::StoreReady(StoreReady { address: "s:1".into() }));
+    let out = rig.say(0, Report::Formed(Formed::default()));
+    assert!(
+        records(&out).iter().any(|r| matches!(r, Record::Restored(RestoredRecord { to: 0, .. }))),
+        "{out:?}"
+    );
+    rig.resume_until(&out, |c| matches!(order(c), Some(Order::Rollout(r)) if r.step == 3));
+    let now = rig.engine.holding(0);
+    assert_eq!((before.step, now.step), (2, 2));
+    let is_pending = |c: &&Command| matches!(order(c), Some(Order::Rollout(r)) if r.step == 3);
+    let pending: Vec<Command> = rig.done.iter().rev().filter(is_pending).take(1).cloned().collect();
+    rig.event(holding(1, 201, Some(before)));
+    rig.resume_until(&pending, |c| matches!(c, Command::Journal(Record::Epoch(e)) if e.epoch == 3));
+    rig.say(0, Report::StoreReady(StoreReady { address: "s:1".into() }));
+    let newest = rig.engine.holding(0);
+    rig.say(0, Report::Formed(Formed { held: Some(newest), mirrored: false }));
+    let stale = Held { step: newest.step, ..before };
+    let out = rig.say(1, Report::Formed(Formed { held: Some(stale), mirrored: false }));
+    let from = out.iter().filter_map(|c| match order(c) {
+        Some(Order::Restore(restore)) => restore.source.clone(),
+        _ => None,
+    });
+    assert_eq!(from.collect::<Vec<_>>(), vec![From::Member(0); 2], "{out:?}");
 }
 
 fn started(out: &[Command]) -> Vec<Rank> {
@@ -144,7 +245,7 @@ fn a_worker_that_prepared_the_committed_step_before_its_coordinator_died_is_told
     let mut engine = Engine::resume(spec, Duration::ZERO, &journal);
     assert_eq!(engine.committed_step(), 2);
     let prepared = Some(Prepared { step: 2, attempt: 1 });
-    let held = Some(Held { stage: 0, step: 1, prepared });
+    let held = Some(Held { stage: 0, step: 1, prepared, ..Held::default() });
     let out = engine.handle(Duration::ZERO, holding(0, 100, held));
     let commits: Vec<_> = out
         .iter()
@@ -238,18 +339,16 @@ fn slices_are_lost(spec: Spec, lost: &[Rank]) -> (Rig, Vec<Command>) {
 /// What the engine wants once `lost` have died in step 4 and come back empty, and all have formed.
 fn die_and_come_back(rig: &mut Rig, lost: &[Rank]) -> Vec<Command> {
     for rank in lost {
-        let incarnation = rig.sender(*rank).incarnation;
-        rig.event(Event::Disconnected { rank: *rank, incarnation, reason: "closed".into() });
+        // Nothing that a sample could be to blame for.
+        let (process, exit) = (rig.engine.members()[rank].process, Exit::Code(255));
+        rig.event(Event::Exited { rank: *rank, process, exit, last_lines: vec![] });
     }
     rig.pass(seconds(1));
     lost.iter().for_each(|rank| drop(rig.event(holding(*rank, 200 + rank, None))));
-    if rig.outcome().is_some() {
-        return Vec::new();
-    }
     rig.say(0, Report::StoreReady(StoreReady { address: "s:1".into() }));
     let mut out = Vec::new();
     for rank in 0..rig.world {
-        let held = Some(Held { stage: 0, step: 3, prepared: None }).filter(|_| !lost.contains(&rank));
+        let held = Some(rig.engine.holding(0)).filter(|_| !lost.contains(&rank));
         let mirrored = held.is_some();
         out = rig.say(rank, Report::Formed(Formed { held, mirrored }));
     }
@@ -275,6 +374,7 @@ fn losses_at_the_same_step_end_the_run_though_steps_before_it_are_repeated() {
         rig.resume_until(&out, |c| matches!(order(c), Some(Order::Update(u)) if u.step == 4));
         out = die_and_come_back(&mut rig, &[1]);
     }
+    rig.pass(seconds(5));
     assert!(rig.failure().0.contains("recovery.max_discards is 3"), "{:?}", rig.outcome());
 }
 

@@ -208,3 +208,25 @@ fn a_worker_that_dies_after_its_answer_strikes_no_sample() {
     let out = rig.pass(seconds(1));
     assert!(!records(&out).iter().any(|r| matches!(r, Record::Suspected(_))), "{out:?}");
 }
+
+/// The link is at fault, not the samples.
+#[test]
+fn a_worker_whose_stream_ends_and_that_comes_back_has_struck_no_sample() {
+    let mut rig = external(1);
+    rig.run_until(|c| matches!(order(c), Some(Order::Update(u)) if u.step == 2));
+    for _ in 0..2 {
+        let incarnation = rig.sender(0).incarnation;
+        rig.event(Event::Disconnected { rank: 0, incarnation, reason: "reset".into() });
+        rig.pass(seconds(1));
+        assert!(matches!(records(&rig.done).last(), Some(Record::Suspected(s)) if !s.samples.is_empty()));
+        let held = Some(rig.engine.holding(0));
+        let join = Join { run_id: "test".into(), held, ..join("1", 0) };
+        let out = rig.event(Event::Joining { stream: 9, rank: 0, join });
+        let taken_back = |record: &&Record| matches!(record, Record::Suspected(s) if s.samples.is_empty());
+        assert!(records(&out).iter().any(taken_back), "{out:?}");
+        rig.say(0, Report::StoreReady(StoreReady { address: "s:1".into() }));
+        let out = rig.say(0, Report::Formed(Formed { held, mirrored: false }));
+        rig.resume_until(&out, |c| matches!(order(c), Some(Order::Update(u)) if u.step == 2));
+    }
+    assert!(!searched(&rig));
+}

@@ -166,8 +166,10 @@ impl World {
         if steps != expected {
             self.violate("ST-2", || format!("the surviving steps are {steps:?}, expected {expected:?}"));
         }
-        let weights =
-            told.steps.iter().fold(workers::FRESH, |weights, step| workers::after(weights, step.step));
+        let weights = told
+            .steps
+            .iter()
+            .fold(workers::FRESH, |weights, step| workers::after(weights, (step.step, step.attempt)));
         let members = told.epoch.map(|e| e.members).unwrap_or_default();
         for rank in members.into_keys() {
             // One that was lost after the last step, and begun again, has nothing.

@@ -159,7 +159,14 @@ impl World {
                 self.put(soon, What::Boot(rank));
             }
             Command::Journal(record) => return self.write(i, record),
+            Command::OpenCheckpoint(name) if self.draws.one_in(8) => {
+                self.hit("a checkpoint that is broken");
+                self.put(Duration::from_millis(5), What::Event(i, Event::CheckpointBroken { name }));
+            }
             Command::End(outcome) => {
+                if outcome == Outcome::Interrupted {
+                    self.hit("a run that stops as asked");
+                }
                 self.say(|| format!("term {term} ends: {outcome:?}"));
                 let again = outcome != Outcome::Finished;
                 if let Outcome::Failed { reason, .. } = &outcome
@@ -183,7 +190,9 @@ impl World {
                 }
                 let known = matches!(&other, Command::Plan { step, .. } if self.scored.contains(step));
                 if let Some(event) = if known { updated_at_once(&other) } else { carry_out(&other) } {
-                    let delay = self.draws.millis(0, 50);
+                    // Large files take their time.
+                    let most = if matches!(other, Command::PublishCheckpoint { .. }) { 3_000 } else { 50 };
+                    let delay = self.draws.millis(0, most);
                     self.put(delay, What::Event(i, event));
                 }
             }

@@ -8,6 +8,8 @@ pub(super) enum Fault {
     Kill(Rank),
     /// Power off: nothing but silence.
     PowerOff(Rank),
+    /// Its host never comes back; the world is to be large enough without it.
+    Gone(Rank),
     /// SIGSTOP.
     Freeze(Rank),
     /// SIGCONT.
@@ -30,6 +32,8 @@ pub(super) enum Fault {
     Leave(Rank),
     /// A person holds the run, or lets it go on.
     Pause(bool),
+    /// A person stops the run, and starts it again later.
+    Interrupt,
 }
 
 impl World {
@@ -40,8 +44,9 @@ impl World {
             let rank = self.draws.below(ranks) as Rank;
             let other = self.draws.below(ranks) as Rank;
             let later = at + self.draws.millis(200, 25_000);
-            let (fault, end) = match self.draws.below(10) {
+            let (fault, end) = match self.draws.below(11) {
                 0 | 1 => (Fault::Kill(rank), None),
+                2 if other == 0 && self.spec.min_world < self.spec.ranks() => (Fault::Gone(rank), None),
                 2 => (Fault::PowerOff(rank), None),
                 3 => (Fault::Freeze(rank), Some(Fault::Thaw(rank))),
                 4 => (Fault::Cut(rank), Some(Fault::Heal(rank))),
@@ -49,6 +54,7 @@ impl World {
                 5 | 6 => (Fault::KillCoordinator(self.draws.below(8)), None),
                 7 => (Fault::CutCoordinator, Some(Fault::HealCoordinator)),
                 8 => (Fault::Leave(rank), None),
+                9 => (Fault::Interrupt, None),
                 _ => (Fault::Pause(true), Some(Fault::Pause(false))),
             };
             self.put(at, What::Fault(fault));
@@ -61,7 +67,10 @@ impl World {
     pub(super) fn strike(&mut self, fault: Fault) {
         self.say(|| format!("FAULT {fault:?}"));
         let text = format!("{fault:?}");
-        self.hit(format!("fault {}", text.split('(').next().unwrap_or_default()));
+        // What has no effect here is not counted.
+        if !matches!(fault, Fault::CutCoordinator if self.spec.respawns) {
+            self.hit(format!("fault {}", text.split('(').next().unwrap_or_default()));
+        }
         match fault {
             Fault::Kill(rank) | Fault::PowerOff(rank) => {
                 let seen = matches!(fault, Fault::Kill(_)) || self.spec.respawns;
@@ -71,6 +80,13 @@ impl World {
                     self.put(later, What::Boot(rank));
                 }
                 self.look_again();
+            }
+            Fault::Gone(rank) => {
+                if self.gone.is_none() {
+                    self.gone = Some(rank);
+                    self.kill(rank, false);
+                    self.look_again();
+                }
             }
             Fault::Freeze(rank) | Fault::Thaw(rank) => {
                 if let Some(worker) = self.workers.get_mut(&rank) {
@@ -113,6 +129,11 @@ impl World {
                 }
             }
             Fault::Leave(rank) => self.leave(rank),
+            Fault::Interrupt => {
+                if let Some(i) = self.reachable() {
+                    self.event(i, Event::Interrupted);
+                }
+            }
             Fault::Pause(pause) => {
                 for i in 0..self.coordinators.len() {
                     self.event(i, Event::Pause(pause));

@@ -81,6 +81,8 @@ struct World {
     poison: Option<(String, bool)>,
     /// Pairs of workers that cannot hear each other.
     split: BTreeSet<(Rank, Rank)>,
+    /// The rank that no process has any more.
+    gone: Option<Rank>,
     processes: u32,
     trace: VecDeque<String>,
     /// How often what happened.
@@ -113,8 +115,11 @@ impl World {
                 ..stage(&format!("s{i}"), 1 + draws.below(9))
             })
             .collect();
+        let min_world = 1 + draws.below(u64::from(ranks)) as u32;
+        // Some stand by.
+        let max_world = if apart.one_in(5) { min_world } else { ranks };
         let spec = Spec {
-            min_world: 1 + draws.below(u64::from(ranks)) as u32,
+            min_world,
             restart_grace: seconds(3 + draws.below(20)),
             lease: seconds(4),
             heartbeat: Duration::from_millis(800),
@@ -123,6 +128,7 @@ impl World {
             max_discards: 1_000,
             respawns: draws.one_in(2),
             redundant: apart.one_in(2),
+            max_world,
             ..spec(ranks, stages)
         };
         let steps: u64 = spec.stages.iter().map(|stage| stage.steps).sum();
@@ -143,6 +149,7 @@ impl World {
             scored: BTreeSet::new(),
             poison,
             split: BTreeSet::new(),
+            gone: None,
             processes: 100,
             trace: VecDeque::new(),
             hits: BTreeMap::new(),

@@ -68,6 +68,7 @@ fn ten_thousand_runs_with_faults_break_no_invariant_and_all_finish() {
         "a coordinator learns that it was replaced, or cannot know",
         "fault Kill",
         "fault PowerOff",
+        "fault Gone",
         "fault Freeze",
         "fault Cut",
         "fault Split",
@@ -75,6 +76,9 @@ fn ten_thousand_runs_with_faults_break_no_invariant_and_all_finish() {
         "fault CutCoordinator",
         "fault Leave",
         "fault Pause",
+        "fault Interrupt",
+        "a run that stops as asked",
+        "a checkpoint that is broken",
     ];
     let missing: Vec<&str> = expected.into_iter().filter(|what| !hits.contains_key(*what)).collect();
     assert!(missing.is_empty(), "never happened: {missing:?}");
@@ -86,13 +90,14 @@ fn found(defect: Defect) -> Option<(u64, String)> {
 }
 
 /// Every defect, and the invariants that it may be told by.
-const DEFECTS: [(Defect, &[&str]); 10] = [
+const DEFECTS: [(Defect, &[&str]); 11] = [
     (Defect::EpochUsedTwice, &["EP-1"]),
     (Defect::CommitWithoutOne, &["EP-2"]),
     (Defect::CommitBeforeJournal, &["CO-1"]),
     (Defect::RestoreUnsaid, &["ST-1"]),
     (Defect::CommittedRepeated, &["ST-2"]),
     (Defect::ProbeCommitted, &["ST-2"]),
+    (Defect::QuarantinedUntried, &["QU-1"]),
     (Defect::UnequalGoOn, &["RC-1"]),
     (Defect::AnySource, &["RC-2"]),
     (Defect::FenceIgnored, &["TM-1"]),

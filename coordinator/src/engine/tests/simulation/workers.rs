@@ -3,14 +3,15 @@
 use proto::v1::restore::Source as From;
 use proto::v1::{CollectiveFailed, Heartbeat, Held, Mirrored, Prepared, Restored};
 
+use super::check::Told;
 use super::*;
 
 /// Weights before the first step.
 pub(super) const FRESH: u64 = 7;
 
-/// Weights after a step.
-pub(super) fn after(weights: u64, step: u64) -> u64 {
-    Draws(weights ^ step.rotate_left(32)).next()
+/// Weights after a step that was committed by an attempt: what is done again is not the same to the last bit.
+pub(super) fn after(weights: u64, (step, attempt): (u64, u32)) -> u64 {
+    Draws(weights ^ step.rotate_left(32) ^ u64::from(attempt)).next()
 }
 
 /// What the ranks of a world hold, their weights, and whether they have what another owns.
@@ -46,7 +47,7 @@ pub(super) struct Worker {
 
 impl World {
     pub(super) fn boot(&mut self, rank: Rank) {
-        if self.workers.get(&rank).is_some_and(|w| w.alive) {
+        if self.gone == Some(rank) || self.workers.get(&rank).is_some_and(|w| w.alive) {
             return;
         }
         self.processes += 1;
@@ -348,8 +349,8 @@ impl World {
                 if !begin.weights.is_empty() {
                     worker.weights = FRESH;
                 }
-                let step = worker.held.map_or(0, |held| if begin.weights.is_empty() { held.step } else { 0 });
-                worker.held = Some(Held { stage: begin.stage, step, prepared: None });
+                let held = worker.held.filter(|_| begin.weights.is_empty()).unwrap_or_default();
+                worker.held = Some(Held { stage: begin.stage, prepared: None, ..held });
                 let digest = worker.weights.to_string();
                 Some(Report::StageReady(StageReady { stage: begin.stage, digest, part: None }))
             }
@@ -369,8 +370,9 @@ impl World {
                     return self.violate("CO-1", || what);
                 }
                 if held.step != commit.step {
-                    worker.weights = after(worker.weights, commit.step);
-                    worker.held = Some(Held { step: commit.step, prepared: None, ..held });
+                    let (step, attempt) = (commit.step, commit.attempt);
+                    worker.weights = after(worker.weights, (step, attempt));
+                    worker.held = Some(Held { step, prepared: None, attempt, ..held });
                 }
                 let digest = worker.weights.to_string();
                 Some(Report::Applied(Applied { step: commit.step, digest, part: None }))
@@ -394,7 +396,13 @@ impl World {
                     _ => None,
                 };
                 let from = match (&restore.source, gives) {
-                    (Some(From::Checkpoint(_)), _) => (1..=step).fold(FRESH, after),
+                    (Some(From::Checkpoint(_)), _) => {
+                        let told = Told::by(self.journals.newest());
+                        told.steps
+                            .iter()
+                            .filter(|s| s.step <= step)
+                            .fold(FRESH, |w, s| after(w, (s.step, s.attempt)))
+                    }
                     (_, Some((_, (Some(held), weights, _)))) if (held.stage, held.step) == (stage, step) => {
                         *weights
                     }
@@ -406,7 +414,7 @@ impl World {
                 };
                 worker.mirrored &= worker.held.is_some() && matches!(restore.source, Some(From::Mirrored(_)));
                 worker.weights = from;
-                worker.held = Some(Held { stage, step, prepared: None });
+                worker.held = Some(Held { stage, step, prepared: None, attempt: restore.attempt });
                 let digest = worker.weights.to_string();
                 Some(Report::Restored(Restored { stage, step, digest, part: None, sent: 0 }))
             }
