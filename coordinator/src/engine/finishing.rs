@@ -25,6 +25,14 @@ impl Engine {
         self.finish(now, Outcome::Failed { reason, exit_code }, out);
     }
 
+    /// The run is another coordinator's, and so are its workers: nothing is said to them, and nothing written.
+    pub(super) fn lose_term(&mut self, reason: String, out: &mut Vec<Command>) {
+        let outcome = Outcome::Failed { reason, exit_code: 75 };
+        self.world.clear();
+        self.state = State::Ended(outcome.clone());
+        out.push(Command::End(outcome));
+    }
+
     pub(super) fn finish(&mut self, now: Duration, outcome: Outcome, out: &mut Vec<Command>) {
         let (reason, patience) = match &outcome {
             Outcome::Finished => ("the run is finished".to_owned(), PATIENCE),

@@ -203,6 +203,7 @@ impl Engine {
             }
             Event::CheckpointBroken { name } => self.on_checkpoint_broken(now, &name, out),
             Event::Trouble { reason, exit_code } => self.fail(now, reason, exit_code, out),
+            Event::TermLost { reason } => self.lose_term(reason, out),
             Event::Interrupted => self.on_interrupted(now, out),
             Event::Pause(pause) => self.on_pause(now, pause, out),
         }

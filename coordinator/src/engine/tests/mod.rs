@@ -10,6 +10,7 @@ mod losses;
 mod quarantine;
 mod ready;
 mod simulation;
+mod term_lost;
 mod tick;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
