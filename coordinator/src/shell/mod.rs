@@ -27,7 +27,7 @@ use crate::launch::{WorkerSpec, Workers};
 use crate::plan::Planner;
 use crate::security::Demands;
 use crate::server::{Arrival, Server};
-use crate::terms::{Claimant, Term, TermError};
+use crate::terms::{Claimant, Clock, Fence, Tenure, Term, TermError};
 use checkpoints::Checkpoints;
 use display::Display;
 use history::History;
@@ -66,6 +66,8 @@ pub struct Ended {
     pub step: u64,
     /// The newest published checkpoint.
     pub checkpoint: Option<PathBuf>,
+    /// The run is spoken for until this is dropped.
+    pub tenure: Tenure,
 }
 
 /// Runs to the end. Must be called on a thread that lives as long as the run: workers are bound to it.
@@ -83,15 +85,11 @@ pub async fn run(prepared: Prepared) -> Result<Ended, Failure> {
     })?;
     let run = Run { run: settings::Identity { output: folder.root().into(), ..run.run }, ..run };
     let owner = owner(&server.address);
+    let (events, inbox) = mpsc::unbounded_channel();
     let term = claim(folder.root(), &owner, started).await?;
-    let opened = open_journal(&folder, &run, &term, &owner, resume);
-    let (journal, past) = match opened {
-        Ok(opened) => opened,
-        Err(failure) => {
-            term.release();
-            return Err(failure);
-        }
-    };
+    let tenure = hold(term, started, &events)?;
+    let fence = tenure.fence().clone();
+    let (journal, past) = open_journal(&folder, &run, &fence, &owner, resume)?;
     for record in &past.records {
         if let Record::Evaluation(e) = record
             && e.set == EvaluationSet::Validation
@@ -104,9 +102,8 @@ pub async fn run(prepared: Prepared) -> Result<Ended, Failure> {
     let mut signals =
         Signals::listen().map_err(|e| Failure::other(format!("cannot listen for signals: {e}")))?;
 
-    let (events, inbox) = mpsc::unbounded_channel();
     let display = Display::new(&run);
-    let spec = Spec { state, ..Spec::new(past.id.clone(), term.number(), &run, &hosts) };
+    let spec = Spec { state, ..Spec::new(past.id.clone(), fence.number(), &run, &hosts) };
     let engine = Engine::resume(spec.clone(), started.elapsed(), &past.records);
     let (id, address, step) = (&past.id, &server.address, engine.committed_step());
     let (verb, root) = (if step > 0 { "goes on after" } else { "begins at" }, folder.root().display());
@@ -121,7 +118,7 @@ pub async fn run(prepared: Prepared) -> Result<Ended, Failure> {
         checkpoints: Checkpoints::new(folder.clone(), spec.run_id.clone()),
         planner,
         journal,
-        term,
+        fence,
         history,
         display,
         status,
@@ -140,8 +137,7 @@ pub async fn run(prepared: Prepared) -> Result<Ended, Failure> {
     shell.display.finish();
     let step = shell.engine.committed_step();
     let checkpoint = shell.checkpoints.newest();
-    shell.term.release();
-    Ok(Ended { outcome, folder, step, checkpoint })
+    Ok(Ended { outcome, folder, step, checkpoint, tenure })
 }
 
 /// The run's next term, once nobody else can hold it.
@@ -160,11 +156,22 @@ async fn claim(folder: &Path, owner: &str, started: Instant) -> Result<Term, Fai
     }
 }
 
+/// Holds the term from now on; its loss comes as an event.
+fn hold(term: Term, started: Instant, events: &mpsc::UnboundedSender<Event>) -> Result<Tenure, Failure> {
+    let events = events.clone();
+    let on_loss = move |lost: TermError| {
+        // Nobody listens once the run is over.
+        let _ = events.send(Event::TermLost { reason: lost.to_string() });
+    };
+    let begun = Tenure::begin(term, Clock::since(started), on_loss);
+    begun.map_err(|e| Failure::other(format!("cannot start a thread: {e}")))
+}
+
 /// The journal of this term, and the run that it goes on with: a new one, or the one that the folder holds.
 fn open_journal(
     folder: &RunFolder,
     run: &Run,
-    term: &Term,
+    fence: &Fence,
     owner: &str,
     resume: bool,
 ) -> Result<(Journal, Past), Failure> {
@@ -175,7 +182,7 @@ fn open_journal(
         // Plain settings: nothing that JSON cannot hold.
         recipe: serde_json::to_string(run).unwrap_or_default(),
     };
-    let claim = Claim { term: term.number(), owner, at };
+    let claim = Claim { term: fence.number(), owner, at };
     let (journal, past) = Journal::open(folder.root(), claim, &row, resume).map_err(Failure::input)?;
     if let Some(past) = past {
         return Ok((journal, past));
@@ -192,7 +199,7 @@ struct Shell {
     checkpoints: Checkpoints,
     planner: Planner,
     journal: Journal,
-    term: Term,
+    fence: Fence,
     history: History,
     display: Display,
     status: watch::Sender<String>,
@@ -239,9 +246,6 @@ impl Shell {
     }
 
     fn on_tick(&mut self) {
-        if let Err(error) = self.term.renew(self.started.elapsed()) {
-            self.queue.push_back(Event::Trouble { reason: error.to_string(), exit_code: 75 });
-        }
         self.queue.push_back(Event::Tick);
         self.tell_status();
     }
@@ -271,11 +275,16 @@ impl Shell {
 
     fn drain_queue(&mut self) {
         while let Some(event) = self.queue.pop_front() {
+            // A process that was frozen learns of it before it acts on what came meanwhile.
+            let event = match self.fence.check_time() {
+                Ok(()) => event,
+                Err(lost) => Event::TermLost { reason: lost.to_string() },
+            };
             let commands = self.engine.handle(self.started.elapsed(), event);
             for command in commands {
                 if let Err(trouble) = self.carry_out(command) {
                     // Nothing that stands behind a failed command may happen.
-                    self.queue.push_back(trouble.into_event());
+                    self.queue.push_front(trouble.into_event());
                     break;
                 }
             }
