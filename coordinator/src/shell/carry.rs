@@ -61,6 +61,9 @@ impl From<crate::report::Error> for Trouble {
 impl Shell {
     /// Does what the engine wants; an answer goes into the queue.
     pub(super) fn carry_out(&mut self, command: Command) -> Result<(), Trouble> {
+        if changes_the_folder(&command) {
+            self.fence.check()?;
+        }
         match command {
             Command::Admit { stream, rank, incarnation } => {
                 let welcome = Welcome {
@@ -112,7 +115,7 @@ impl Shell {
                 self.queue.push_back(Event::EvaluationScored { epoch, metrics: scored.metrics });
             }
             Command::StageCheckpoint { name, epoch } => {
-                let folder = self.checkpoints.stage(&name, self.fence.number(), epoch)?;
+                let folder = self.checkpoints.stage(&name, epoch)?;
                 self.queue.push_back(Event::CheckpointStaged { epoch, folder });
             }
             Command::PublishCheckpoint { about, digests } => {
@@ -168,6 +171,8 @@ impl Shell {
             return Ok(());
         }
         written?;
+        // The write may have taken long: what another coordinator has not read is told to nobody.
+        self.fence.check()?;
         match record {
             Record::Step(step) => {
                 let line = self.history.step(step)?;
@@ -196,6 +201,19 @@ impl Shell {
         }
         Ok(())
     }
+}
+
+/// Whether it writes into the run folder, or ends what does. A record is looked at where it is written.
+fn changes_the_folder(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::Restart { .. }
+            | Command::Score { .. }
+            | Command::ScoreEvaluation { .. }
+            | Command::StageCheckpoint { .. }
+            | Command::PublishCheckpoint { .. }
+            | Command::RemoveCheckpoint(_)
+    )
 }
 
 /// What is known of a loss over samples, for people.

@@ -97,6 +97,7 @@ pub async fn run(prepared: Prepared) -> Result<Ended, Failure> {
             planner.remember(e.stage, e.step, e.srcc);
         }
     }
+    fence.check().map_err(Failure::retry)?;
     announce(&folder, &run, &owner, &server.address)?;
     let history = History::begin(&folder).map_err(Failure::other)?;
     let mut signals =
@@ -115,7 +116,7 @@ pub async fn run(prepared: Prepared) -> Result<Ended, Failure> {
         started,
         engine,
         streams: Streams::new(&spec, &run),
-        checkpoints: Checkpoints::new(folder.clone(), spec.run_id.clone()),
+        checkpoints: Checkpoints::new(folder.clone(), spec.run_id.clone(), fence.clone()),
         planner,
         journal,
         fence,
@@ -187,6 +188,7 @@ fn open_journal(
     if let Some(past) = past {
         return Ok((journal, past));
     }
+    fence.check().map_err(Failure::retry)?;
     folder.forget_lines().map_err(|e| Failure::other(format!("{}: {e}", folder.root().display())))?;
     Ok((journal, Past { id: row.id, records: Vec::new() }))
 }
