@@ -22,7 +22,7 @@ use tokio::sync::{mpsc, watch};
 use crate::engine::{CarriedState, Engine, EvaluationSet, Event, Outcome, Record, Spec};
 use crate::failure::Failure;
 use crate::folder::{ADDRESS, OWNER, RunFolder};
-use crate::journal::{Claim, Journal, Past, RunRow};
+use crate::journal::{Claim, Journal, JournalError, Past, RunRow};
 use crate::launch::{WorkerSpec, Workers};
 use crate::plan::Planner;
 use crate::security::Demands;
@@ -184,7 +184,12 @@ fn open_journal(
         recipe: serde_json::to_string(run).unwrap_or_default(),
     };
     let claim = Claim { term: fence.number(), owner, at };
-    let (journal, past) = Journal::open(folder.root(), claim, &row, resume).map_err(Failure::input)?;
+    let may = || fence.check();
+    let opened = Journal::open(folder.root(), claim, &row, resume, &may);
+    let (journal, past) = opened.map_err(|error| match error {
+        JournalError::Term(_) | JournalError::Changing { .. } => Failure::retry(error),
+        _ => Failure::input(error),
+    })?;
     if let Some(past) = past {
         return Ok((journal, past));
     }
