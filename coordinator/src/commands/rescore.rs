@@ -171,7 +171,7 @@ mod tests {
     fn run(folder: &Path) {
         let run = RunRow { id: "a".into(), recipe_digest: "d".into(), recipe: "{}".into() };
         let claim = Claim { term: 1, owner: "process 7 on here", at: 1.0 };
-        let (mut journal, _) = Journal::open(folder, claim, &run, false).expect("new");
+        let (mut journal, _) = Journal::open(folder, claim, &run, false, &|| Ok(())).expect("new");
         journal.rollouts(1, 1, &[row("discarded", 1.0, [1.0, 1.0])]).expect("recorded");
         journal.rollouts(1, 2, &[row("b", 4.0, [4.0, 1.0]), row("a", 2.0, [2.0, 3.0])]).expect("recorded");
         let step = StepRecord {

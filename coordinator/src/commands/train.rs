@@ -172,13 +172,23 @@ fn outcome_text(outcome: &Outcome) -> String {
     }
 }
 
-/// Writes the report of whatever came of the run, prints its table, and says how it ended.
+/// Writes the report of whatever came of the run, prints its table, and says how it ended. Where another coordinator may
+/// have the run by now, the report is that one's to write.
 fn finish(ended: &Ended, facts: &Facts) -> Result<(), Failure> {
     let mut digests = facts.digests.clone();
     digests.extend(weights(&ended.folder.file(journal::FILE)));
     let quarantined = quarantined(&ended.folder.file(journal::FILE));
     let facts = Facts { checkpoint: ended.checkpoint.clone(), digests, quarantined, ..facts.clone() };
-    let written = report::write(ended.folder.root(), &facts);
+    let drawn = report::draw(ended.folder.root(), &facts);
+    if let Err(lost) = ended.tenure.fence().check() {
+        return Err(match &ended.outcome {
+            Outcome::Failed { reason, exit_code } => {
+                Failure { message: reason.clone(), exit_code: *exit_code }
+            }
+            Outcome::Finished | Outcome::Interrupted => Failure::retry(lost),
+        });
+    }
+    let written = drawn.and_then(|drawn| drawn.put(ended.folder.root()));
     let on_disk = format!("everything up to step {} is in {}", ended.step, ended.folder.root().display());
     match &ended.outcome {
         Outcome::Finished => tell::out(report::table(&written.map_err(Failure::other)?)),

@@ -109,7 +109,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
             return Err(Failure { message: logs(reason.clone()), exit_code: *exit_code });
         }
     }
-    finish(&ended, &args.output, done)
+    finish(ended, &args.output, done)
 }
 
 /// The steps in a saved state whose every file is what its manifest says.
@@ -177,7 +177,7 @@ fn carry_out(run: Run, hosts: Hosts, planner: Planner, state: CarriedState) -> R
 }
 
 /// Puts the weights in place, says what every step was, and removes the rest.
-fn finish(ended: &Ended, output: &Path, done: u64) -> Result<(), Failure> {
+fn finish(ended: Ended, output: &Path, done: u64) -> Result<(), Failure> {
     let other = |e: &dyn std::fmt::Display| Failure::other(format!("{}: {e}", output.display()));
     let checkpoint = ended.checkpoint.as_ref().ok_or_else(|| other(&"no checkpoint was written"))?;
     let lines = Lines::read(ended.folder.root()).map_err(Failure::other)?;
@@ -193,6 +193,7 @@ fn finish(ended: &Ended, output: &Path, done: u64) -> Result<(), Failure> {
     }
     let last = lines.steps.last().ok_or_else(|| other(&"no step was recorded"))?;
     print(&report(last))?;
+    drop(ended.tenure);
     // What is left tells nothing that was not printed.
     let _ = fs::remove_dir_all(ended.folder.root());
     Ok(())

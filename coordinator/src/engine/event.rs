@@ -164,6 +164,11 @@ pub enum Event {
         /// Of the coordinator.
         exit_code: u8,
     },
+    /// Another coordinator may speak for the run from now on.
+    TermLost {
+        /// Who has taken over, or why that cannot be known.
+        reason: String,
+    },
     /// A person asked the run to stop.
     Interrupted,
     /// A person holds the run, or lets it go on.

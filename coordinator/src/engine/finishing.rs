@@ -25,6 +25,18 @@ impl Engine {
         self.finish(now, Outcome::Failed { reason, exit_code }, out);
     }
 
+    /// The run is another coordinator's, and so are its workers: nothing is said to them, and nothing written.
+    pub(super) fn lose_term(&mut self, reason: String, out: &mut Vec<Command>) {
+        self.world.clear();
+        self.end_as(Outcome::Failed { reason, exit_code: 75 }, out);
+    }
+
+    /// Ends here and now.
+    pub(super) fn end_as(&mut self, outcome: Outcome, out: &mut Vec<Command>) {
+        self.state = State::Ended(outcome.clone());
+        out.push(Command::End(outcome));
+    }
+
     pub(super) fn finish(&mut self, now: Duration, outcome: Outcome, out: &mut Vec<Command>) {
         let (reason, patience) = match &outcome {
             Outcome::Finished => ("the run is finished".to_owned(), PATIENCE),

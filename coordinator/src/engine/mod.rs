@@ -178,10 +178,9 @@ impl Engine {
         match (&self.state, event) {
             // What stood before the end could not be carried out, and so the end was not.
             (State::Ended(_), Event::Trouble { reason, exit_code }) => {
-                let outcome = Outcome::Failed { reason, exit_code };
-                self.state = State::Ended(outcome.clone());
-                out.push(Command::End(outcome));
+                self.end_as(Outcome::Failed { reason, exit_code }, &mut out);
             }
+            (State::Ended(_), Event::TermLost { reason }) => self.lose_term(reason, &mut out),
             (State::Ended(_), _) => {}
             (_, event) => self.take(now, event, &mut out),
         }
@@ -221,6 +220,7 @@ impl Engine {
             }
             Event::CheckpointBroken { name } => self.on_checkpoint_broken(now, &name, out),
             Event::Trouble { reason, exit_code } => self.fail(now, reason, exit_code, out),
+            Event::TermLost { reason } => self.lose_term(reason, out),
             Event::Interrupted => self.on_interrupted(now, out),
             Event::Pause(pause) => self.on_pause(now, pause, out),
         }

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::terms::TermError;
+
 /// Why the journal cannot be had or written.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
@@ -55,6 +57,25 @@ pub enum JournalError {
         /// The reason.
         source: std::io::Error,
     },
+    /// It does not say everything that was recorded.
+    #[error("{}: damaged ({reason}), and the run cannot go on without what it recorded: put a whole copy in its place, or {way_out}", path.display())]
+    Damaged {
+        /// The journal.
+        path: PathBuf,
+        /// As SQLite has it, or what is missing.
+        reason: String,
+        /// What else can be done.
+        way_out: String,
+    },
+    /// An earlier coordinator still writes.
+    #[error("{}: is still being written to by the coordinator before this one: end that process (the file owner names it), then try again", path.display())]
+    Changing {
+        /// The journal.
+        path: PathBuf,
+    },
+    /// The term is another's.
+    #[error(transparent)]
+    Term(#[from] TermError),
     /// SQLite or the file system refused.
     #[error("{}: {source}; expected a journal that can be written (is the disk full?)", path.display())]
     Sqlite {

@@ -2,10 +2,11 @@
 //!
 //! Opened with `locking_mode=EXCLUSIVE` and a rollback journal: no shared memory, so that it may live on a network
 //! file system; `synchronous=FULL`, so that what was recorded survives a crash. Each term writes a file of its own,
-//! begun from a copy of the last one's: whatever a coordinator writes that was cut off, nobody reads.
+//! begun from a copy of the last one's (`copy.rs`): whatever a coordinator writes that was cut off, nobody reads.
 //! `journal.sqlite` is a link to the newest.
 
 mod changes;
+mod copy;
 mod error;
 mod rollouts;
 mod schema;
@@ -19,6 +20,7 @@ pub use error::JournalError;
 pub use rollouts::RolloutRow;
 
 use crate::engine::Record;
+use crate::terms::TermError;
 
 /// The link to the newest journal, in a run folder.
 pub const FILE: &str = "journal.sqlite";
@@ -63,20 +65,22 @@ pub struct Journal {
 
 impl Journal {
     /// Opens the journal of a term in `folder`, which must exist: a new run's, or with `resume` that of the run that
-    /// the folder holds. A run that ended before its first step leaves nothing worth keeping: it is forgotten.
+    /// the folder holds. A run that ended before its first step leaves nothing worth keeping: it is forgotten. `may` is
+    /// asked before the link, which others go by, names this term's.
     ///
     /// # Errors
     /// If the folder holds a run with steps and `resume` is not set, if the recipe differs from that run's in what
-    /// must not change, or if the journal cannot be read or written.
+    /// must not change, if the journal is damaged or cannot be read or written, or if `may` refuses.
     pub fn open(
         folder: &Path,
         claim: Claim<'_>,
         run: &RunRow,
         resume: bool,
+        may: &dyn Fn() -> Result<(), TermError>,
     ) -> Result<(Self, Option<Past>), JournalError> {
         let path = folder.join(name(claim.term));
         if let Some(earlier) = newest_below(folder, claim.term) {
-            copy(&folder.join(name(earlier)), &path)?;
+            copy::begin_from(folder, earlier, claim.term)?;
         }
         let opened = Self::take(folder, &path, claim, run, resume);
         if opened.is_err() {
@@ -84,11 +88,13 @@ impl Journal {
             let _ = fs::remove_file(&path);
         }
         let (journal, past) = opened?;
+        may()?;
         link(folder, claim.term).map_err(|source| JournalError::Copy { path: folder.join(FILE), source })?;
         // The last term's stays, for people; the ones before it say nothing more.
         for old in 1..newest_below(folder, claim.term).unwrap_or(1) {
             let _ = fs::remove_file(folder.join(name(old)));
         }
+        (1..claim.term).for_each(|old| copy::forget(folder, old));
         Ok((journal, past))
     }
 
@@ -290,19 +296,6 @@ fn name(term: u64) -> String {
 /// The newest term below `term` that has a journal.
 fn newest_below(folder: &Path, term: u64) -> Option<u64> {
     (1..term).rev().find(|term| folder.join(name(*term)).is_file())
-}
-
-/// Copies a journal with what a crash left beside it.
-fn copy(from: &Path, to: &Path) -> Result<(), JournalError> {
-    for part in ["", "-journal"] {
-        let of = |path: &Path| PathBuf::from(format!("{}{part}", path.display()));
-        match fs::copy(of(from), of(to)) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound && !part.is_empty() => {}
-            Err(source) => return Err(JournalError::Copy { path: of(from), source }),
-            Ok(_) => {}
-        }
-    }
-    Ok(())
 }
 
 /// Points the link at a term's file, in one rename.

@@ -3,19 +3,19 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::engine::{CheckpointName, CheckpointRecord, EpochRecord, RestoredRecord, Source, StepRecord};
 
-fn run() -> RunRow {
+pub(super) fn run() -> RunRow {
     RunRow { id: "r".into(), recipe_digest: "d".into(), recipe: "{\"seed\":1}".into() }
 }
 
-fn claim(term: u64) -> Claim<'static> {
+pub(super) fn claim(term: u64) -> Claim<'static> {
     Claim { term, owner: "process 7 on here", at: 1.0 }
 }
 
 fn begin(folder: &Path) -> Journal {
-    Journal::open(folder, claim(1), &run(), false).expect("new").0
+    Journal::open(folder, claim(1), &run(), false, &|| Ok(())).expect("new").0
 }
 
-fn step(step: u64) -> Record {
+pub(super) fn step(step: u64) -> Record {
     Record::Step(StepRecord {
         step,
         stage: 0,
@@ -83,7 +83,8 @@ fn a_folder_that_holds_a_run_is_refused_with_how_far_it_came_and_is_left_as_it_w
     journal.record(&step(1), 2.0).expect("recorded");
     journal.record(&Record::Ended { outcome: "finished".into() }, 3.0).expect("recorded");
     drop(journal);
-    let error = Journal::open(folder.path(), claim(2), &run(), false).expect_err("taken").to_string();
+    let error =
+        Journal::open(folder.path(), claim(2), &run(), false, &|| Ok(())).expect_err("taken").to_string();
     assert!(error.contains("(finished, 1 steps committed): give --resume"), "{error}");
     assert!(!folder.path().join(name(2)).exists());
     assert_eq!(fs::read_link(folder.path().join(FILE)).expect("a link"), Path::new("journal.1.sqlite"));
@@ -96,7 +97,7 @@ fn a_run_is_taken_up_with_every_record_in_order_and_goes_on_in_a_file_of_the_new
     let records = [step(1), step(2)];
     records.iter().for_each(|record| journal.record(record, 2.0).expect("recorded"));
     // The first coordinator was cut off, and still writes.
-    let (second, past) = Journal::open(folder.path(), claim(2), &run(), true).expect("taken up");
+    let (second, past) = Journal::open(folder.path(), claim(2), &run(), true, &|| Ok(())).expect("taken up");
     journal.record(&step(3), 3.0).expect("written, and read by nobody");
     let past = past.expect("a run");
     let steps: Vec<u64> = past
@@ -116,7 +117,8 @@ fn a_run_is_not_taken_up_with_another_recipe() {
     journal.record(&step(1), 2.0).expect("recorded");
     drop(journal);
     let other = RunRow { recipe: "{\"seed\":2}".into(), ..run() };
-    let error = Journal::open(folder.path(), claim(2), &other, true).expect_err("differs").to_string();
+    let error =
+        Journal::open(folder.path(), claim(2), &other, true, &|| Ok(())).expect_err("differs").to_string();
     assert!(error.contains("seed (1 then, 2 now)"), "{error}");
 }
 
@@ -128,7 +130,8 @@ fn a_run_that_ended_before_its_first_step_makes_room_for_another() {
     journal.record(&epoch(1), 2.0).expect("recorded");
     journal.record(&Record::Ended { outcome: "no weights".into() }, 3.0).expect("recorded");
     drop(journal);
-    let (mut journal, past) = Journal::open(folder.path(), claim(2), &run(), false).expect("new again");
+    let (mut journal, past) =
+        Journal::open(folder.path(), claim(2), &run(), false, &|| Ok(())).expect("new again");
     assert_eq!(past, None);
     journal.record(&epoch(1), 5.0).expect("recorded");
     journal.record(&step(1), 6.0).expect("recorded");
@@ -157,7 +160,7 @@ fn a_file_that_is_no_journal_is_refused_and_left_alone() {
     let folder = tempfile::tempdir().expect("temporary folder");
     let text = "not a database, but long enough to be looked at as one ".repeat(4);
     fs::write(folder.path().join(name(1)), &text).expect("writable");
-    assert!(Journal::open(folder.path(), claim(2), &run(), true).is_err());
+    assert!(Journal::open(folder.path(), claim(2), &run(), true, &|| Ok(())).is_err());
     assert_eq!(fs::read_to_string(folder.path().join(name(1))).expect("there"), text);
 }
 

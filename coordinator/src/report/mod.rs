@@ -130,6 +130,35 @@ pub enum Error {
 /// # Errors
 /// If a file cannot be read or written.
 pub fn write(run_folder: &Path, facts: &Facts) -> Result<Summary, Error> {
+    draw(run_folder, facts)?.put(run_folder)
+}
+
+/// A run's report, not on disk yet.
+#[derive(Debug)]
+pub struct Drawn {
+    summary: Summary,
+    /// Name to content.
+    files: Vec<(&'static str, Vec<u8>)>,
+}
+
+impl Drawn {
+    /// Writes it into the run folder; what was there is replaced.
+    ///
+    /// # Errors
+    /// If a file cannot be written.
+    pub fn put(self, run_folder: &Path) -> Result<Summary, Error> {
+        for (name, content) in &self.files {
+            writer::whole(&run_folder.join(name), content)?;
+        }
+        Ok(self.summary)
+    }
+}
+
+/// Reads a run's lines, and makes of them what [`write`] writes.
+///
+/// # Errors
+/// If a file cannot be read.
+pub fn draw(run_folder: &Path, facts: &Facts) -> Result<Drawn, Error> {
     let mut lines = Lines::read(run_folder)?;
     let mut summary = Summary::of(run_folder, facts, &lines);
     let mut answers = page::Answers::default();
@@ -144,15 +173,12 @@ pub fn write(run_folder: &Path, facts: &Facts) -> Result<Summary, Error> {
     }
     summary.unreadable.clone_from(&lines.unreadable);
     let curves = curves::draw(&lines, facts);
-    writer::whole(&run_folder.join(CURVES), curves.as_bytes())?;
     let page = page::render(facts, &summary, &lines, &answers, &curves);
-    writer::whole(&run_folder.join(REPORT), page.as_bytes())?;
-    let path = run_folder.join(SUMMARY);
-    let mut json =
-        serde_json::to_vec_pretty(&summary).map_err(|source| Error::Encode { path: path.clone(), source })?;
+    let mut json = serde_json::to_vec_pretty(&summary)
+        .map_err(|source| Error::Encode { path: run_folder.join(SUMMARY), source })?;
     json.push(b'\n');
-    writer::whole(&path, &json)?;
-    Ok(summary)
+    let files = vec![(CURVES, curves.into_bytes()), (REPORT, page.into_bytes()), (SUMMARY, json)];
+    Ok(Drawn { summary, files })
 }
 
 #[cfg(test)]

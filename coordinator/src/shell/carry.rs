@@ -11,43 +11,59 @@ use crate::engine::{
 };
 use crate::failure::Failure;
 use crate::plan::PlanError;
+use crate::terms::TermError;
 
 /// What could not be done, as the engine takes it.
-pub(super) struct Trouble(Failure);
+pub(super) enum Trouble {
+    Failed(Failure),
+    TermLost(TermError),
+}
 
 impl Trouble {
     pub(super) fn into_event(self) -> Event {
-        Event::Trouble { reason: self.0.message, exit_code: self.0.exit_code }
+        match self {
+            Self::Failed(Failure { message, exit_code }) => Event::Trouble { reason: message, exit_code },
+            Self::TermLost(lost) => Event::TermLost { reason: lost.to_string() },
+        }
     }
 }
 
 impl From<Failure> for Trouble {
     fn from(failure: Failure) -> Self {
-        Self(failure)
+        Self::Failed(failure)
+    }
+}
+
+impl From<TermError> for Trouble {
+    fn from(error: TermError) -> Self {
+        if error.is_loss() { Self::TermLost(error) } else { Failure::retry(error).into() }
     }
 }
 
 impl From<PlanError> for Trouble {
     fn from(error: PlanError) -> Self {
-        Self(Failure { message: error.to_string(), exit_code: error.exit_code() })
+        Failure { message: error.to_string(), exit_code: error.exit_code() }.into()
     }
 }
 
 impl From<crate::journal::JournalError> for Trouble {
     fn from(error: crate::journal::JournalError) -> Self {
-        Self(Failure::other(error))
+        Failure::other(error).into()
     }
 }
 
 impl From<crate::report::Error> for Trouble {
     fn from(error: crate::report::Error) -> Self {
-        Self(Failure::other(error))
+        Failure::other(error).into()
     }
 }
 
 impl Shell {
     /// Does what the engine wants; an answer goes into the queue.
     pub(super) fn carry_out(&mut self, command: Command) -> Result<(), Trouble> {
+        if changes_the_folder(&command) {
+            self.fence.check()?;
+        }
         match command {
             Command::Admit { stream, rank, incarnation } => {
                 let welcome = Welcome {
@@ -100,7 +116,7 @@ impl Shell {
                 self.queue.push_back(Event::EvaluationScored { epoch, metrics: scored.metrics });
             }
             Command::StageCheckpoint { name, epoch } => {
-                let folder = self.checkpoints.stage(&name, self.term.number(), epoch)?;
+                let folder = self.checkpoints.stage(&name, epoch)?;
                 self.queue.push_back(Event::CheckpointStaged { epoch, folder });
             }
             Command::PublishCheckpoint { about, digests } => {
@@ -141,11 +157,11 @@ impl Shell {
 
     /// On disk first, then told; nothing, where another coordinator has taken over.
     fn record(&mut self, record: &Record) -> Result<(), Trouble> {
-        if let Err(error) = self.term.check(self.started.elapsed()) {
+        if let Err(error) = self.fence.check() {
             if let Record::Ended { .. } = record {
                 return Ok(());
             }
-            return Err(Failure::retry(error).into());
+            return Err(error.into());
         }
         let written = self.journal.record(record, seconds_since_1970());
         if let Record::Ended { .. } = record {
@@ -156,6 +172,8 @@ impl Shell {
             return Ok(());
         }
         written?;
+        // The write may have taken long: what another coordinator has not read is told to nobody.
+        self.fence.check()?;
         match record {
             Record::Step(step) => {
                 let line = self.history.step(step)?;
@@ -184,6 +202,19 @@ impl Shell {
         }
         Ok(())
     }
+}
+
+/// Whether it writes into the run folder, or ends what does. A record is looked at where it is written.
+fn changes_the_folder(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::Restart { .. }
+            | Command::Score { .. }
+            | Command::ScoreEvaluation { .. }
+            | Command::StageCheckpoint { .. }
+            | Command::PublishCheckpoint { .. }
+            | Command::RemoveCheckpoint(_)
+    )
 }
 
 /// What is known of a loss over samples, for people.

@@ -3,41 +3,53 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use checkpoint::{FileDigest, Manifest, Staging, sha256_file};
+use checkpoint::{FileDigest, Manifest, PublishError, Staging, sha256_file};
 use tokio::sync::mpsc;
 
 use crate::engine::{CheckpointName, CheckpointRecord, Event};
 use crate::failure::Failure;
 use crate::folder::RunFolder;
 use crate::tell;
+use crate::terms::{Fence, TermError};
 
 /// The link to the newest checkpoint.
 const LATEST: &str = "latest";
+
+/// What a folder's name ends with that is being removed.
+const REMOVED: &str = ".removed";
 
 /// The run's checkpoints.
 pub(super) struct Checkpoints {
     folder: RunFolder,
     run_id: String,
+    fence: Fence,
+    /// Set aside so far.
+    removed: u64,
     /// The one being written.
     staging: Option<Staging>,
     newest: Option<PathBuf>,
 }
 
 impl Checkpoints {
-    pub(super) fn new(folder: RunFolder, run_id: String) -> Self {
-        Self { folder, run_id, staging: None, newest: None }
+    /// The checkpoints of a run; what an earlier coordinator did not come to remove is removed.
+    pub(super) fn new(folder: RunFolder, run_id: String, fence: Fence) -> Self {
+        let entries = std::fs::read_dir(folder.checkpoints()).into_iter().flatten();
+        let names = entries.filter_map(|entry| Some(entry.ok()?.path()));
+        names.filter(|path| path.to_string_lossy().ends_with(REMOVED)).for_each(remove);
+        Self { folder, run_id, fence, removed: 0, staging: None, newest: None }
     }
 
     /// An empty folder for a checkpoint's files, named by its writer's term and epoch too: what a worker that was cut
     /// off still writes lands elsewhere.
-    pub(super) fn stage(&mut self, name: &CheckpointName, term: u64, epoch: u64) -> Result<PathBuf, Failure> {
+    pub(super) fn stage(&mut self, name: &CheckpointName, epoch: u64) -> Result<PathBuf, Failure> {
         let target = self.folder.checkpoints().join(name.to_string());
         if target.exists() {
             // Published, and the journal does not know: its coordinator died between the two.
-            std::fs::remove_dir_all(&target)
+            self.set_aside(&target)
                 .map_err(|e| Failure::other(format!("cannot remove {}: {e}", target.display())))?;
         }
-        let staging = Staging::begin_as(&target, &format!("{term}.{epoch}")).map_err(Failure::other)?;
+        let writer = format!("{}.{epoch}", self.fence.number());
+        let staging = Staging::begin_as(&target, &writer).map_err(Failure::other)?;
         let path = staging.path().to_owned();
         self.staging = Some(staging);
         Ok(path)
@@ -60,13 +72,17 @@ impl Checkpoints {
             ("step".to_owned(), about.step.to_string()),
             ("weights".to_owned(), about.digest.clone()),
         ]);
+        let fence = self.fence.clone();
         tokio::task::spawn_blocking(move || {
-            let published = verified(staging.path(), &digests).and_then(|files| {
-                staging.publish(&Manifest { files, about: facts }).map_err(|e| e.to_string())
-            });
+            let published =
+                verified(staging.path(), &digests).map_err(Unpublished::Failed).and_then(|files| {
+                    let may = || fence.check().map_err(Unpublished::from);
+                    staging.publish_if(&Manifest { files, about: facts }, may)
+                });
             let event = match published {
                 Ok(_) => Event::CheckpointPublished(about),
-                Err(reason) => {
+                Err(Unpublished::TermLost(reason)) => Event::TermLost { reason },
+                Err(Unpublished::Failed(reason)) => {
                     Event::Trouble { reason: format!("checkpoint {name}: {reason}"), exit_code: 1 }
                 }
             };
@@ -104,16 +120,54 @@ impl Checkpoints {
     }
 
     /// Removes one. That it cannot is no reason to stop.
-    pub(super) fn remove(&self, name: &CheckpointName) {
+    pub(super) fn remove(&mut self, name: &CheckpointName) {
         let path = self.folder.checkpoints().join(name.to_string());
-        if let Err(error) = std::fs::remove_dir_all(&path) {
+        if let Err(error) = self.set_aside(&path) {
             tracing::warn!("cannot remove {}: {error}", path.display());
         }
+    }
+
+    /// Gives a folder a name of this term's own, and removes it there, off this thread.
+    fn set_aside(&mut self, path: &Path) -> std::io::Result<()> {
+        self.removed += 1;
+        let mut aside = path.as_os_str().to_owned();
+        aside.push(format!(".{}.{}{REMOVED}", self.fence.number(), self.removed));
+        let aside = PathBuf::from(aside);
+        std::fs::rename(path, &aside)?;
+        remove(aside);
+        Ok(())
     }
 
     /// The newest published checkpoint.
     pub(super) fn newest(&self) -> Option<PathBuf> {
         self.newest.clone()
+    }
+}
+
+/// Removes a folder that nobody else knows of, off this thread: it may hold many large files.
+fn remove(path: PathBuf) {
+    tokio::task::spawn_blocking(move || {
+        if let Err(error) = std::fs::remove_dir_all(&path) {
+            tracing::warn!("cannot remove {}: {error}", path.display());
+        }
+    });
+}
+
+/// Why a checkpoint was not published.
+enum Unpublished {
+    Failed(String),
+    TermLost(String),
+}
+
+impl From<PublishError> for Unpublished {
+    fn from(error: PublishError) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
+impl From<TermError> for Unpublished {
+    fn from(error: TermError) -> Self {
+        if error.is_loss() { Self::TermLost(error.to_string()) } else { Self::Failed(error.to_string()) }
     }
 }
 

@@ -22,12 +22,12 @@ use tokio::sync::{mpsc, watch};
 use crate::engine::{CarriedState, Engine, EvaluationSet, Event, Outcome, Record, Spec};
 use crate::failure::Failure;
 use crate::folder::{ADDRESS, OWNER, RunFolder};
-use crate::journal::{Claim, Journal, Past, RunRow};
+use crate::journal::{Claim, Journal, JournalError, Past, RunRow};
 use crate::launch::{WorkerSpec, Workers};
 use crate::plan::Planner;
 use crate::security::Demands;
 use crate::server::{Arrival, Server, interface};
-use crate::terms::{Claimant, Term, TermError};
+use crate::terms::{Claimant, Clock, Fence, Tenure, Term, TermError};
 use checkpoints::Checkpoints;
 use display::Display;
 use history::History;
@@ -66,6 +66,8 @@ pub struct Ended {
     pub step: u64,
     /// The newest published checkpoint.
     pub checkpoint: Option<PathBuf>,
+    /// The run is spoken for until this is dropped.
+    pub tenure: Tenure,
 }
 
 /// Runs to the end. Must be called on a thread that lives as long as the run: workers are bound to it.
@@ -84,15 +86,11 @@ pub async fn run(prepared: Prepared) -> Result<Ended, Failure> {
     })?;
     let run = Run { run: settings::Identity { output: folder.root().into(), ..run.run }, ..run };
     let owner = owner(&server.address);
+    let (events, inbox) = mpsc::unbounded_channel();
     let term = claim(folder.root(), &owner, started).await?;
-    let opened = open_journal(&folder, &run, &term, &owner, resume);
-    let (journal, past) = match opened {
-        Ok(opened) => opened,
-        Err(failure) => {
-            term.release();
-            return Err(failure);
-        }
-    };
+    let tenure = hold(term, started, &events)?;
+    let fence = tenure.fence().clone();
+    let (journal, past) = open_journal(&folder, &run, &fence, &owner, resume)?;
     for record in &past.records {
         if let Record::Evaluation(e) = record
             && e.set == EvaluationSet::Validation
@@ -100,14 +98,14 @@ pub async fn run(prepared: Prepared) -> Result<Ended, Failure> {
             planner.remember(e.stage, e.step, e.srcc);
         }
     }
+    fence.check().map_err(Failure::retry)?;
     announce(&folder, &run, &owner, &server.address)?;
     let history = History::begin(&folder).map_err(Failure::other)?;
     let mut signals =
         Signals::listen().map_err(|e| Failure::other(format!("cannot listen for signals: {e}")))?;
 
-    let (events, inbox) = mpsc::unbounded_channel();
     let display = Display::new(&run);
-    let spec = Spec { state, ..Spec::new(past.id.clone(), term.number(), &run, &hosts) };
+    let spec = Spec { state, ..Spec::new(past.id.clone(), fence.number(), &run, &hosts) };
     let engine = Engine::resume(spec.clone(), started.elapsed(), &past.records);
     let (id, address, step) = (&past.id, &server.address, engine.committed_step());
     let (verb, root) = (if step > 0 { "goes on after" } else { "begins at" }, folder.root().display());
@@ -120,10 +118,10 @@ pub async fn run(prepared: Prepared) -> Result<Ended, Failure> {
         started,
         engine,
         streams: Streams::new(&spec, &run, mark),
-        checkpoints: Checkpoints::new(folder.clone(), spec.run_id.clone()),
+        checkpoints: Checkpoints::new(folder.clone(), spec.run_id.clone(), fence.clone()),
         planner,
         journal,
-        term,
+        fence,
         history,
         display,
         status,
@@ -142,8 +140,7 @@ pub async fn run(prepared: Prepared) -> Result<Ended, Failure> {
     shell.display.finish();
     let step = shell.engine.committed_step();
     let checkpoint = shell.checkpoints.newest();
-    shell.term.release();
-    Ok(Ended { outcome, folder, step, checkpoint })
+    Ok(Ended { outcome, folder, step, checkpoint, tenure })
 }
 
 /// The run's next term, once nobody else can hold it.
@@ -162,11 +159,22 @@ async fn claim(folder: &Path, owner: &str, started: Instant) -> Result<Term, Fai
     }
 }
 
+/// Holds the term from now on; its loss comes as an event.
+fn hold(term: Term, started: Instant, events: &mpsc::UnboundedSender<Event>) -> Result<Tenure, Failure> {
+    let events = events.clone();
+    let on_loss = move |lost: TermError| {
+        // Nobody listens once the run is over.
+        let _ = events.send(Event::TermLost { reason: lost.to_string() });
+    };
+    let begun = Tenure::begin(term, Clock::since(started), on_loss);
+    begun.map_err(|e| Failure::other(format!("cannot start a thread: {e}")))
+}
+
 /// The journal of this term, and the run that it goes on with: a new one, or the one that the folder holds.
 fn open_journal(
     folder: &RunFolder,
     run: &Run,
-    term: &Term,
+    fence: &Fence,
     owner: &str,
     resume: bool,
 ) -> Result<(Journal, Past), Failure> {
@@ -177,11 +185,17 @@ fn open_journal(
         // Plain settings: nothing that JSON cannot hold.
         recipe: serde_json::to_string(run).unwrap_or_default(),
     };
-    let claim = Claim { term: term.number(), owner, at };
-    let (journal, past) = Journal::open(folder.root(), claim, &row, resume).map_err(Failure::input)?;
+    let claim = Claim { term: fence.number(), owner, at };
+    let may = || fence.check();
+    let opened = Journal::open(folder.root(), claim, &row, resume, &may);
+    let (journal, past) = opened.map_err(|error| match error {
+        JournalError::Term(_) | JournalError::Changing { .. } => Failure::retry(error),
+        _ => Failure::input(error),
+    })?;
     if let Some(past) = past {
         return Ok((journal, past));
     }
+    fence.check().map_err(Failure::retry)?;
     folder.forget_lines().map_err(|e| Failure::other(format!("{}: {e}", folder.root().display())))?;
     Ok((journal, Past { id: row.id, records: Vec::new() }))
 }
@@ -194,7 +208,7 @@ struct Shell {
     checkpoints: Checkpoints,
     planner: Planner,
     journal: Journal,
-    term: Term,
+    fence: Fence,
     history: History,
     display: Display,
     status: watch::Sender<String>,
@@ -241,9 +255,6 @@ impl Shell {
     }
 
     fn on_tick(&mut self) {
-        if let Err(error) = self.term.renew(self.started.elapsed()) {
-            self.queue.push_back(Event::Trouble { reason: error.to_string(), exit_code: 75 });
-        }
         self.queue.push_back(Event::Tick);
         self.tell_status();
     }
@@ -273,11 +284,16 @@ impl Shell {
 
     fn drain_queue(&mut self) {
         while let Some(event) = self.queue.pop_front() {
+            // A process that was frozen learns of it before it acts on what came meanwhile.
+            let event = match self.fence.check_time() {
+                Ok(()) => event,
+                Err(lost) => Event::TermLost { reason: lost.to_string() },
+            };
             let commands = self.engine.handle(self.started.elapsed(), event);
             for command in commands {
                 if let Err(trouble) = self.carry_out(command) {
                     // Nothing that stands behind a failed command may happen.
-                    self.queue.push_back(trouble.into_event());
+                    self.queue.push_front(trouble.into_event());
                     break;
                 }
             }

@@ -32,8 +32,10 @@ pub(crate) struct Faults {
     pub(crate) unreadable_at_step: Option<u64>,
     /// Before every answer.
     pub(crate) delay: Duration,
-    /// Before it answers an update, for as long as there is such a file.
+    /// Before it answers such an order, for as long as there is such a file.
     pub(crate) hold: Option<PathBuf>,
+    /// Which order; an update where nothing is said.
+    pub(crate) hold_at: fn(&Order) -> bool,
     /// Says everything again, too early, and in others' names.
     pub(crate) noise: bool,
     /// What it shows: a token file, a folder of certificates.
@@ -56,6 +58,10 @@ pub(crate) struct Seen {
 pub(crate) enum What {
     Welcomed,
     Abort,
+    Stop,
+    /// It answers nothing until it is let go.
+    Held,
+    Answered,
     Formed,
     StepReady(u64),
     Commit(u64),
@@ -70,6 +76,7 @@ impl Default for Faults {
             unreadable_at_step: None,
             delay: Duration::ZERO,
             hold: None,
+            hold_at: |order| matches!(order, Order::Update(_)),
             noise: false,
             shows: (None, None),
             watch: None,
@@ -149,13 +156,18 @@ pub(crate) async fn serve_on(host: &str, rank: u32, address: &str, faults: Fault
         tokio::time::sleep(fake.faults.delay).await;
         let (epoch, term) = (message.epoch, message.term);
         let order = message.body.unwrap();
-        let held = || fake.faults.hold.as_ref().is_some_and(|file| file.exists());
-        while matches!(order, Order::Update(_)) && held() {
+        let is_held = || fake.faults.hold.as_ref().is_some_and(|file| file.exists());
+        let was_held = (fake.faults.hold_at)(&order) && is_held();
+        if was_held {
+            fake.faults.tell(epoch, What::Held);
+        }
+        while was_held && is_held() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         match &order {
             Order::Commit(commit) => fake.faults.tell(epoch, What::Commit(commit.step)),
             Order::AbortCollectives(_) => fake.faults.tell(epoch, What::Abort),
+            Order::Stop(_) => fake.faults.tell(epoch, What::Stop),
             _ => {}
         }
         let Some(report) = fake.obey(order) else { continue };
@@ -179,9 +191,9 @@ pub(crate) async fn serve_on(host: &str, rank: u32, address: &str, faults: Fault
             }
         }
         let told = match &report {
-            Report::StepReady(ready) => Some(What::StepReady(ready.step)),
+            Report::StepReady(ready) if !was_held => Some(What::StepReady(ready.step)),
             Report::Formed(_) => Some(What::Formed),
-            _ => None,
+            _ => was_held.then_some(What::Answered),
         };
         reports.send(say(incarnation, epoch, term, report)).await.map_err(|e| e.to_string())?;
         told.into_iter().for_each(|what| fake.faults.tell(epoch, what));

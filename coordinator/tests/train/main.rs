@@ -5,6 +5,7 @@
 mod cluster;
 mod ends;
 mod fake;
+mod fencing;
 mod guards;
 mod light;
 mod raw;

@@ -64,3 +64,12 @@ fn a_coordinator_killed_at_any_write_loses_nothing_and_repeats_nothing() {
     // The last of a call may not come where two runs differ in what they say.
     assert!(struck > 5, "{struck}");
 }
+
+/// Its disk takes longer over one write than a term lasts that nobody renews.
+#[test]
+fn a_coordinator_that_is_held_up_in_a_write_keeps_its_term() {
+    let scenario = scenario();
+    traced(&scenario, &["--trace", "fsync", "--inject", "fsync:delay_enter=9000000:when=12"]);
+    assert_eq!(committed(&scenario).0.len() as u64, STEPS);
+    assert!(scenario.run_folder().join("report.html").exists());
+}

@@ -118,12 +118,26 @@ impl Staging {
     ///
     /// # Errors
     /// If a step of it fails; the target then does not exist.
-    pub fn publish(mut self, manifest: &Manifest) -> Result<PathBuf, PublishError> {
+    pub fn publish(self, manifest: &Manifest) -> Result<PathBuf, PublishError> {
+        self.publish_if(manifest, || Ok(()))
+    }
+
+    /// [`Staging::publish`] by one of several writers, of whom `may` says directly before the rename whether it is
+    /// still this one's turn.
+    ///
+    /// # Errors
+    /// If a step of it fails, or `may` does; the target is then left as it was.
+    pub fn publish_if<E: From<PublishError>>(
+        mut self,
+        manifest: &Manifest,
+        may: impl FnOnce() -> Result<(), E>,
+    ) -> Result<PathBuf, E> {
         let folders: BTreeSet<&Path> =
             manifest.files.keys().filter_map(|name| Path::new(name).parent()).collect();
         folders.into_iter().try_for_each(|folder| sync(&self.folder.join(folder)))?;
         manifest.write(&self.folder)?;
         sync(&self.folder)?;
+        may()?;
         fs::rename(&self.folder, &self.target).map_err(PublishError::io("publish", &self.target))?;
         self.published = true;
         let parent = self.target.parent().filter(|p| !p.as_os_str().is_empty());
@@ -225,6 +239,16 @@ mod tests {
     fn a_writer_that_gives_up_leaves_nothing() {
         let root = tempfile::tempdir().expect("temporary folder");
         drop(Staging::begin(&root.path().join("step-1")).expect("fresh folder"));
+        assert_eq!(fs::read_dir(root.path()).expect("readable").count(), 0);
+    }
+
+    #[test]
+    fn a_writer_whose_turn_is_over_publishes_nothing() {
+        let root = tempfile::tempdir().expect("temporary folder");
+        let staging = Staging::begin(&root.path().join("step-1")).expect("fresh folder");
+        let manifest = Manifest { files: BTreeMap::new(), about: BTreeMap::new() };
+        let over = PublishError::Exists("another's".into());
+        assert!(staging.publish_if(&manifest, || Err(over)).is_err());
         assert_eq!(fs::read_dir(root.path()).expect("readable").count(), 0);
     }
 

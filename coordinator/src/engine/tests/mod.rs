@@ -12,6 +12,7 @@ mod publishing;
 mod quarantine;
 mod ready;
 mod simulation;
+mod term_lost;
 mod tick;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

@@ -93,7 +93,7 @@ impl World {
 
     fn fenced(&mut self, i: usize) {
         self.hit("a coordinator learns that it was replaced, or cannot know");
-        self.event(i, Event::Trouble { reason: "the term is lost".into(), exit_code: 75 });
+        self.event(i, Event::TermLost { reason: "the term is lost".into() });
     }
 
     pub(super) fn event(&mut self, i: usize, event: Event) {
