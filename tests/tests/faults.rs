@@ -205,6 +205,7 @@ fn a_killed_coordinators_run_is_taken_up_from_its_checkpoint_with_the_same_weigh
     assert!(ended.stderr.contains("state came from checkpoint explore-step-"), "{}", ended.stderr);
     let run = scene.run_folder();
     assert_eq!(steps(&run).len(), 12);
+    assert_exactly_once(&run);
     assert_eq!(weights(&run), expected);
 }
 
@@ -300,17 +301,20 @@ fn fake_clock() -> std::path::PathBuf {
 #[test]
 fn a_full_disk_stops_the_run_with_a_word_and_it_goes_on_when_there_is_room() {
     let scene = scene(30);
+    let set = ["--set", "checkpoint.every=10"];
+    let expected = undisturbed(&scene, &set);
     let small = scene.path("small");
     std::fs::create_dir(&small).unwrap();
     let mount = |arguments: &[&str]| {
         assert!(std::process::Command::new("mount").args(arguments).status().unwrap().success(), "mount");
     };
-    mount(&["-t", "tmpfs", "-o", "size=64m", "tmpfs", small.to_str().unwrap()]);
+    mount(&["-t", "tmpfs", "-o", "size=256m", "tmpfs", small.to_str().unwrap()]);
     let unmount = Unmount(small.clone());
     let output = small.join("run");
-    let arguments = [["--output", output.to_str().unwrap()].as_slice(), &NO_EVALUATION].concat();
+    let arguments = [["--output", output.to_str().unwrap()].as_slice(), &set, &NO_EVALUATION].concat();
     let running = tests::running::Running::start(scene.coordinator(&arguments), &output);
-    running.wait_for_steps(2);
+    // The run is to go on from its first checkpoint.
+    running.wait_for_steps(11);
     // What is left of the room.
     let filled = std::process::Command::new("dd")
         .args(["if=/dev/zero", "bs=64k", &format!("of={}", small.join("filler").display())])
@@ -323,7 +327,11 @@ fn a_full_disk_stops_the_run_with_a_word_and_it_goes_on_when_there_is_room() {
     let resumed = [["--resume"].as_slice(), &arguments].concat();
     let running = tests::running::Running::start(scene.coordinator(&resumed), &output);
     let _ = running.end().with(0);
-    assert_eq!(steps(&output).len(), 30);
+    let samples = |run: &Path| steps(run).into_iter().map(|step| step.samples).collect::<Vec<_>>();
+    assert_eq!(samples(&output).len(), 30);
+    assert_eq!(samples(&output), samples(&scene.path("undisturbed")));
+    assert_exactly_once(&output);
+    assert_eq!(weights(&output), expected);
     drop(unmount);
 }
 

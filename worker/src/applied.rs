@@ -67,7 +67,12 @@ impl AppliedLog {
         if let Some(folder) = self.path.parent() {
             fs::create_dir_all(folder)?;
         }
-        OpenOptions::new().create(true).append(true).open(&self.path)?.write_all(text.as_bytes())
+        let mut file = OpenOptions::new().create(true).append(true).open(&self.path)?;
+        let whole = file.metadata()?.len();
+        file.write_all(text.as_bytes()).inspect_err(|_| {
+            // On a full disk half a line may be there, and the next one is not to stand behind it.
+            let _ = file.set_len(whole);
+        })
     }
 }
 
