@@ -308,7 +308,7 @@ fn a_full_disk_stops_the_run_with_a_word_and_it_goes_on_when_there_is_room() {
     let mount = |arguments: &[&str]| {
         assert!(std::process::Command::new("mount").args(arguments).status().unwrap().success(), "mount");
     };
-    mount(&["-t", "tmpfs", "-o", "size=64m", "tmpfs", small.to_str().unwrap()]);
+    mount(&["-t", "tmpfs", "-o", "size=256m", "tmpfs", small.to_str().unwrap()]);
     let unmount = Unmount(small.clone());
     let output = small.join("run");
     let arguments = [["--output", output.to_str().unwrap()].as_slice(), &set, &NO_EVALUATION].concat();
