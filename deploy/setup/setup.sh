@@ -68,10 +68,12 @@ faults() {
   packages <<'LIST'
 /usr/lib/*/faketime/libfaketimeMT.so.1 faketime sets the clock of programs under test
 strace strace ends programs under test at a system call
+ip iproute2 makes hosts of network namespaces
+hostname hostname names them
 LIST
 }
 
-# What tests of several hosts need: a Slurm, network namespaces, an sshd.
+# What tests of Slurm and ssh need beside it.
 hosts() {
   packages <<'LIST'
 slurmctld slurmctld schedules the jobs of tests

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# A real Slurm cluster of several "hosts" on one Linux machine: root, no systemd.
+# Several "hosts" on one Linux machine, with a real Slurm or without: root, no systemd.
 #
 # Each host is a network + PID + UTS + mount namespace: its own address (10.77.0.x),
 # hostname, process table, /dev/shm and local disk ($SLURM_TEST_DIR/local).  The hosts
 # hang off a bridge in a further namespace, so their packets cannot leave it.
 #
-#   cluster.sh check                whether root and packages are there
-#   cluster.sh up [NODES] [GPUS]    hosts ctl, n1..nNODES, each node with GPUS fake GPUs; idempotent
+#   cluster.sh check [bare]         whether root and packages are there, those of Slurm too unless bare
+#   cluster.sh bare [NODES]         hosts ctl, n1..nNODES without a Slurm
+#   cluster.sh up [NODES] [GPUS]    the same with a Slurm, each node with GPUS fake GPUs; idempotent
 #   cluster.sh down                 stop and remove everything; idempotent
 #   cluster.sh exec HOST CMD...     run a command on a host (as if by ssh)
 #   cluster.sh crash HOST           SIGKILL all its processes; its kernel still sends FIN/RST
@@ -37,23 +38,30 @@ dead() { ! alive "$1"; }
 poll() { local n=$(($1 * 20)) i; shift; for ((i = 0; i < n; i++)); do "$@" && return 0; sleep 0.05; done; return 1; }
 
 cmd_check() { # what is needed and missing
-  local need=() t
-  [ "$(id -u)" = 0 ] || die "a cluster needs root: it makes namespaces"
-  for t in slurmctld:slurmctld slurmd:slurmd sbatch:slurm-client munged:munge \
-    ip:iproute2 hostname:hostname; do
+  local need=() t slurm=(slurmctld:slurmctld slurmd:slurmd sbatch:slurm-client munged:munge) part="test hosts"
+  [ "$(id -u)" = 0 ] || die "hosts on one machine need root: they are made of namespaces"
+  if [ "${1:-}" = bare ]; then slurm=() part=test; fi
+  for t in "${slurm[@]}" ip:iproute2 hostname:hostname unshare:util-linux nsenter:util-linux; do
     command -v "${t%%:*}" >/dev/null || need+=("${t##*:}")
   done
-  [ ${#need[@]} = 0 ] || die "Debian packages are missing (${need[*]}): run deploy/setup/setup.sh hosts"
+  [ ${#need[@]} = 0 ] || die "Debian packages are missing (${need[*]}): run deploy/setup/setup.sh $part"
+}
+
+write_hosts() {
+  local n=$1 h i
+  mkdir -p "$S"/{log,pids,local}
+  chmod 755 "$S"
+  { echo ctl; for ((i = 1; i <= n; i++)); do echo "n$i"; done; } > "$S/hosts.list"
+  { echo "127.0.0.1 localhost"; for h in $(hosts); do echo "$(addr "$h") $h"; done; } > "$S/etc_hosts"
 }
 
 write_conf() {
   local n=$1 gpus=$2 i gres=""
-  mkdir -p "$S"/{state,log,pids,dev,munge,spool,run,local}
-  chmod 755 "$S" "$S/munge"
+  write_hosts "$n"
+  mkdir -p "$S"/{state,dev,munge,spool,run}
+  chmod 755 "$S/munge"
   [ -f "$S/munge/munge.key" ] || head -c 1024 /dev/urandom > "$S/munge/munge.key"
   chmod 400 "$S/munge/munge.key"
-  { echo ctl; for ((i = 1; i <= n; i++)); do echo "n$i"; done; } > "$S/hosts.list"
-  { echo "127.0.0.1 localhost"; for h in $(hosts); do echo "$(addr "$h") $h"; done; } > "$S/etc_hosts"
   for ((i = 1; i <= n; i++)); do mkdir -p "$S/spool/n$i"; done
   # 22.05 looks for a cgroup file system even when nothing uses it, unless told
   echo "CgroupPlugin=cgroup/v1" > "$S/cgroup.conf"
@@ -131,7 +139,7 @@ cmd__init() { # PID 1 of a host
   mount -t tmpfs -o mode=1777 tmpfs /dev/shm
   mount -t tmpfs -o mode=1777 tmpfs "$S/local"
   mount --bind "$S/etc_hosts" /etc/hosts
-  case $h in
+  [ -f "$S/slurm.conf" ] && case $h in
     ctl)
       rm -f "$S/munge/munge.sock"*
       munged -F --key-file="$S/munge/munge.key" --socket="$S/munge/munge.sock" --pid-file="$S/munge/munged.pid" \
@@ -172,6 +180,16 @@ cmd_exec() {
 
 ready() { [ "$(bash "$SELF" exec ctl sinfo -h -o %T 2>/dev/null | sort -u)" = idle ]; }
 all_alive() { local h; for h in $(hosts); do alive "$h" || return 1; done; }
+
+cmd_bare() {
+  local h
+  cmd_check bare
+  cmd_down
+  rm -f "$S/slurm.conf"
+  write_hosts "${1:-3}"
+  switch_up
+  for h in $(hosts); do cmd_boot "$h"; done
+}
 
 cmd_up() {
   local n=${1:-3} gpus=${2:-2} h

@@ -2,10 +2,14 @@
 #![allow(clippy::missing_panics_doc, clippy::expect_used, reason = "a test fails by panicking")]
 
 pub mod answers;
+pub mod left;
+pub mod moments;
+pub mod outside;
 pub mod photographs;
 pub mod recovery;
 pub mod running;
 pub mod scene;
+pub mod trial;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

@@ -22,9 +22,15 @@ pub struct Step {
     position: u64,
 }
 
-/// A line of a worker's record.
+/// A line of a worker's record, and by which incarnation.
 #[derive(Debug)]
-enum Line {
+struct Line {
+    incarnation: u64,
+    what: What,
+}
+
+#[derive(Debug)]
+enum What {
     Applied { step: u64, attempt: u64, samples: Vec<String> },
     Restored(u64),
 }
@@ -65,14 +71,15 @@ fn lines(run: &Path, rank: u64) -> Vec<Line> {
     let text = fs::read_to_string(run.join(format!("logs/applied-rank-{rank}.jsonl"))).unwrap_or_default();
     let line = |line: &str| {
         let value: Value = serde_json::from_str(line).expect("a JSON line");
-        match value["restored"].as_u64() {
-            Some(step) => Line::Restored(step),
-            None => Line::Applied {
+        let what = match value["restored"].as_u64() {
+            Some(step) => What::Restored(step),
+            None => What::Applied {
                 step: value["step"].as_u64().expect("a step"),
                 attempt: value["attempt"].as_u64().expect("an attempt"),
                 samples: serde_json::from_value(value["samples"].clone()).expect("ids"),
             },
-        }
+        };
+        Line { incarnation: value["incarnation"].as_u64().expect("an incarnation"), what }
     };
     text.lines().map(line).collect()
 }
@@ -94,13 +101,19 @@ pub fn assert_exactly_once(run: &Path) {
     let mut shares: BTreeMap<u64, BTreeMap<u64, Share>> = BTreeMap::new();
     for &rank in &ranks {
         let held = shares.entry(rank).or_default();
-        for line in lines(run, rank) {
-            match line {
-                Line::Applied { step, attempt, samples } => {
+        let mut newest = 0;
+        for Line { incarnation, what } in lines(run, rank) {
+            // What a process does to its own tensors once another has its place is nothing to the run.
+            if incarnation < newest {
+                continue;
+            }
+            newest = incarnation;
+            match what {
+                What::Applied { step, attempt, samples } => {
                     let twice = held.insert(step, (Some(attempt), samples));
                     assert!(twice.is_none(), "rank {rank} applied step {step} twice: {twice:?}");
                 }
-                Line::Restored(to) => {
+                What::Restored(to) => {
                     held.retain(|step, _| *step <= to);
                     for step in 1..=to {
                         held.entry(step).or_insert((None, Vec::new()));

@@ -7,6 +7,10 @@ use std::process::{Child, Command, Stdio};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
+use crate::program;
+
 /// How long anything may take before a test says that it never came.
 const PATIENCE: Duration = Duration::from_secs(180);
 
@@ -69,9 +73,12 @@ impl Running {
 
     /// Sends a signal, by its name without SIG.
     pub fn signal(&self, name: &str) {
-        let process = self.child.id().to_string();
-        let sent = Command::new("kill").args(["-s", name, &process]).status().expect("kill starts");
-        assert!(sent.success(), "the program is over already");
+        signal(self.child.id(), name);
+    }
+
+    /// Whether it has ended.
+    pub fn is_over(&mut self) -> bool {
+        self.child.try_wait().expect("a child to look at").is_some()
     }
 
     /// Where the coordinator listens, once it does.
@@ -96,6 +103,21 @@ impl Running {
         let (stdout, stderr) = (said.next().unwrap_or_default(), said.next().unwrap_or_default());
         Ended { code: status.code(), stdout, stderr }
     }
+}
+
+/// Sends a signal to a process, by its name without SIG.
+pub fn signal(process: u32, name: &str) {
+    let sent = Command::new("kill").args(["-s", name, &process.to_string()]).status().expect("kill starts");
+    assert!(sent.success(), "process {process} is over already");
+}
+
+/// What the coordinator of the run in this folder says of it; null while nobody answers.
+#[must_use]
+pub fn status(run: &Path) -> Value {
+    let mut command = Command::new(program("coordinator"));
+    let answer =
+        command.args(["status", "--json", "--output"]).arg(run).output().expect("the program starts");
+    serde_json::from_slice(&answer.stdout).unwrap_or_default()
 }
 
 fn read(mut from: impl Read + Send + 'static) -> JoinHandle<String> {

@@ -8,7 +8,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::running::{Ended, Running};
-use crate::{photographs, program, root, succeed, text};
+use crate::{left, photographs, program, root, succeed, text};
 
 /// What a run starts from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +61,13 @@ impl Scene {
         fs::write(self.path("hosts.yaml"), text).expect("a host file is written");
     }
 
+    /// Adds a line to the host file.
+    pub fn hosts_also(&self, line: &str) {
+        let path = self.path("hosts.yaml");
+        let text = fs::read_to_string(&path).expect("a host file");
+        fs::write(path, format!("{text}{line}\n")).expect("a host file is written");
+    }
+
     fn recipe(&self, model: &Path, stages: &str) {
         let data = self.path("data");
         let (data, model, output) = (data.display(), model.display(), self.run_folder());
@@ -78,6 +85,12 @@ impl Scene {
             set("test")
         );
         fs::write(self.path("recipe.yaml"), text).expect("a recipe is written");
+    }
+
+    /// The folder.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// A place in the folder.
@@ -126,6 +139,7 @@ impl Scene {
         let mut command = Command::new(program("coordinator"));
         let files = ["--nodes", &self.text("hosts.yaml"), "--recipe", &self.text("recipe.yaml")];
         command.args(files).args(arguments).current_dir(root()).stdin(Stdio::null());
+        left::mark(&mut command, self.folder.path());
         command
     }
 

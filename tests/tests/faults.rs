@@ -3,8 +3,9 @@
 
 use std::path::Path;
 
+use tests::outside::Outside;
 use tests::recovery::{assert_exactly_once, journal, steps, weights};
-use tests::running::{wait_for, workers_of};
+use tests::running::{status, wait_for, workers_of};
 use tests::scene::{NO_EVALUATION, Scene, Start};
 
 fn scene(steps: u32) -> Scene {
@@ -136,36 +137,6 @@ fn undisturbed(scene: &Scene, more: &[&str]) -> std::collections::BTreeMap<Strin
     weights(Path::new(&folder))
 }
 
-/// Workers that somebody else started; killed when dropped.
-struct Outside(Vec<std::process::Child>);
-
-impl Outside {
-    fn start(scene: &Scene, ranks: u32) -> Self {
-        let address = scene.run_folder().join("address");
-        let worker = |rank: u32| {
-            let mut command = std::process::Command::new(tests::program("worker"));
-            command.args(["--rank", &rank.to_string(), "--threads", "1", "--host", "here", "--coordinator"]);
-            command.arg(&address).env("OMP_NUM_THREADS", "1").spawn().unwrap()
-        };
-        Self((0..ranks).map(worker).collect())
-    }
-
-    /// The exit codes, once all have ended.
-    fn ends(mut self) -> Vec<Option<i32>> {
-        self.0.iter_mut().map(|worker| worker.wait().unwrap().code()).collect()
-    }
-}
-
-impl Drop for Outside {
-    fn drop(&mut self) {
-        for worker in &mut self.0 {
-            // It fails only where it has ended.
-            let _ = worker.kill();
-            let _ = worker.wait();
-        }
-    }
-}
-
 /// Workers that are not its children keep the run's state in memory, and the journal has the rest.
 #[test]
 fn a_killed_coordinator_goes_on_with_the_workers_that_are_still_there_and_repeats_no_step() {
@@ -174,7 +145,7 @@ fn a_killed_coordinator_goes_on_with_the_workers_that_are_still_there_and_repeat
     scene.hosts("external", 2, "127.0.0.1:0");
     let running = scene.begin(&NO_EVALUATION);
     let _ = running.address();
-    let workers = Outside::start(&scene, 2);
+    let workers = Outside::start(&scene, &scene.run_folder(), 2);
     running.wait_for_steps(5);
     running.signal("KILL");
     assert_eq!(running.end().code, None);
@@ -234,26 +205,19 @@ fn a_world_shrinks_when_a_worker_does_not_come_back_and_grows_when_it_does() {
     let set = ["--set", "recovery.min_world=2", "--set", "recovery.restart_grace=1"];
     let running = scene.begin(&[set.as_slice(), &NO_EVALUATION].concat());
     let _ = running.address();
-    let mut workers = Outside::start(&scene, 3);
+    let mut workers = Outside::start(&scene, &scene.run_folder(), 3);
     running.wait_for_steps(2);
-    let mut third = workers.0.pop().unwrap();
-    third.kill().unwrap();
-    third.wait().unwrap();
+    workers.kill(2);
     let run = scene.run_folder();
     let active = || {
-        let arguments = ["status", "--json", "--output", run.to_str().unwrap()];
-        let answer =
-            std::process::Command::new(tests::program("coordinator")).args(arguments).output().unwrap();
-        let status: serde_json::Value = serde_json::from_slice(&answer.stdout).unwrap_or_default();
+        let status = status(&run);
         let members = status["members"].as_array().cloned().unwrap_or_default();
         let active = members.iter().filter(|member| member["state"] == "active").count();
         (status["epoch"].as_u64().unwrap_or(0), active)
     };
     wait_for("a world of two", || (active() == (2, 2)).then_some(()));
     running.wait_for_steps(scene.lines("metrics.jsonl").len() + 2);
-    let mut again = std::process::Command::new(tests::program("worker"));
-    again.args(["--rank", "2", "--threads", "1", "--host", "here", "--coordinator"]);
-    workers.0.push(again.arg(run.join("address")).env("OMP_NUM_THREADS", "1").spawn().unwrap());
+    workers.restart(2);
     wait_for("a world of three", || (active() == (3, 3)).then_some(()));
     let _ = running.end().with(0);
     assert_eq!(workers.ends(), [Some(0); 3]);
@@ -261,87 +225,6 @@ fn a_world_shrinks_when_a_worker_does_not_come_back_and_grows_when_it_does() {
     assert_eq!(sizes.len(), 60);
     assert!(sizes.contains(&2) && sizes.last() == Some(&3), "{sizes:?}");
     assert_exactly_once(&run);
-}
-
-/// Days pass and come back in a moment, for the coordinator and its workers; what they measure time by does not jump.
-#[test]
-fn a_clock_that_is_set_forward_and_back_changes_nothing() {
-    let scene = scene(30);
-    let expected = undisturbed(&scene, &[]);
-    let offset = scene.path("offset");
-    let set_clock = |to: &str| std::fs::write(&offset, to).unwrap();
-    set_clock("+0d");
-    let mut command = scene.coordinator(&NO_EVALUATION);
-    // libfaketime, of Debian's faketime; monotonic clocks are left alone, as settimeofday(2) leaves them.
-    command.env("LD_PRELOAD", fake_clock()).env("FAKETIME_TIMESTAMP_FILE", &offset);
-    command.env("FAKETIME_NO_CACHE", "1").env("FAKETIME_DONT_FAKE_MONOTONIC", "1").env("NO_FAKE_STAT", "1");
-    let run = scene.run_folder();
-    let running = tests::running::Running::start(command, &run);
-    running.wait_for_steps(5);
-    set_clock("+3d");
-    running.wait_for_steps(12);
-    set_clock("-400d");
-    let ended = running.end().with(0);
-    let jumped: f64 = journal(&run, "SELECT max(at) - min(at) FROM steps");
-    assert!(jumped > 402.0 * 86_400.0, "the clock was not set: {jumped} s");
-    assert_eq!(journal::<i64>(&run, "SELECT count(*) FROM epochs"), 1, "{}", ended.stderr);
-    assert_eq!(steps(&run).len(), 30);
-    assert_exactly_once(&run);
-    assert_eq!(weights(&run), expected);
-}
-
-/// The library that `setup.sh test` installs.
-fn fake_clock() -> std::path::PathBuf {
-    let places = std::fs::read_dir("/usr/lib").unwrap().filter_map(Result::ok);
-    let mut found = places.map(|place| place.path().join("faketime/libfaketimeMT.so.1"));
-    found.find(|path| path.exists()).expect("Debian's package faketime: deploy/setup/setup.sh test")
-}
-
-/// What could not be written is told; what was written stays.
-#[test]
-fn a_full_disk_stops_the_run_with_a_word_and_it_goes_on_when_there_is_room() {
-    let scene = scene(30);
-    let set = ["--set", "checkpoint.every=10"];
-    let expected = undisturbed(&scene, &set);
-    let small = scene.path("small");
-    std::fs::create_dir(&small).unwrap();
-    let mount = |arguments: &[&str]| {
-        assert!(std::process::Command::new("mount").args(arguments).status().unwrap().success(), "mount");
-    };
-    mount(&["-t", "tmpfs", "-o", "size=256m", "tmpfs", small.to_str().unwrap()]);
-    let unmount = Unmount(small.clone());
-    let output = small.join("run");
-    let arguments = [["--output", output.to_str().unwrap()].as_slice(), &set, &NO_EVALUATION].concat();
-    let running = tests::running::Running::start(scene.coordinator(&arguments), &output);
-    // The run is to go on from its first checkpoint.
-    running.wait_for_steps(11);
-    // What is left of the room.
-    let filled = std::process::Command::new("dd")
-        .args(["if=/dev/zero", "bs=64k", &format!("of={}", small.join("filler").display())])
-        .output()
-        .unwrap();
-    assert!(!filled.status.success(), "the disk is full");
-    let ended = running.end().with(1);
-    assert!(ended.stderr.contains("is the disk full?"), "{}", ended.stderr);
-    std::fs::remove_file(small.join("filler")).unwrap();
-    let resumed = [["--resume"].as_slice(), &arguments].concat();
-    let running = tests::running::Running::start(scene.coordinator(&resumed), &output);
-    let _ = running.end().with(0);
-    let samples = |run: &Path| steps(run).into_iter().map(|step| step.samples).collect::<Vec<_>>();
-    assert_eq!(samples(&output).len(), 30);
-    assert_eq!(samples(&output), samples(&scene.path("undisturbed")));
-    assert_exactly_once(&output);
-    assert_eq!(weights(&output), expected);
-    drop(unmount);
-}
-
-/// Takes a file system away again.
-struct Unmount(std::path::PathBuf);
-
-impl Drop for Unmount {
-    fn drop(&mut self) {
-        let _ = std::process::Command::new("umount").arg("-l").arg(&self.0).status();
-    }
 }
 
 #[test]

@@ -35,6 +35,7 @@ pub struct AppliedStep<'a> {
 #[derive(Debug, Serialize)]
 struct RestoredStep {
     restored: u64,
+    incarnation: u64,
 }
 
 impl AppliedLog {
@@ -49,9 +50,9 @@ impl AppliedLog {
         self.note(step);
     }
 
-    /// The state after `step` was taken from another worker or a checkpoint.
-    pub fn restored(&self, step: u64) {
-        self.note(&RestoredStep { restored: step });
+    /// The state after `step` was taken from another worker or a checkpoint, by this incarnation.
+    pub fn restored(&self, step: u64, incarnation: u64) {
+        self.note(&RestoredStep { restored: step, incarnation });
     }
 
     /// A record that cannot be written must not end a run.
@@ -93,17 +94,17 @@ mod tests {
             term: 1,
             samples: &samples,
         });
-        log.restored(6);
+        log.restored(6, 8);
         let text = fs::read_to_string(output.path().join("run/logs/applied-rank-3.jsonl")).expect("written");
         assert_eq!(
             text,
             "{\"step\":4,\"attempt\":2,\"skip\":false,\"incarnation\":7,\"term\":1,\"samples\":[\"a\",\"b\"]}\n\
-             {\"restored\":6}\n"
+             {\"restored\":6,\"incarnation\":8}\n"
         );
     }
 
     #[test]
     fn a_folder_that_cannot_be_made_is_a_warning() {
-        AppliedLog::of(Path::new("/proc/none"), 0).restored(1);
+        AppliedLog::of(Path::new("/proc/none"), 0).restored(1, 1);
     }
 }

@@ -41,7 +41,8 @@ pub fn judge(bench: &mut Bench, samples: Vec<Sample>) -> Result<Vec<SampleRollou
     Ok(ahead(ahead::threads(), samples.into_iter(), pictures, |pictures| pictures.map(judged).collect()))
 }
 
-/// K responses to each sample; what a sample that cannot be read lacks is said in its place.
+/// K responses to each sample; what a sample that cannot be read lacks is said in its place. `drawing` is called with
+/// each token that all have got.
 ///
 /// # Errors
 /// If no stage has begun, or the sampling parameters cannot be.
@@ -51,6 +52,7 @@ pub fn draw(
     sampling: &Sampling,
     step: u64,
     attempt: u32,
+    drawing: impl Fn(),
 ) -> Result<Vec<SampleRollout>, Stopped> {
     let key = DrawKey { seed: sampling.seed, stage: sampling.stage, step, attempt };
     let responses = sampling.responses;
@@ -79,6 +81,7 @@ pub fn draw(
                 model::Rollout::new(model, params, &requests, &sampling, &processor.special, key, limits);
             while rollout.step() {
                 progress.advance();
+                drawing();
                 if halted() {
                     return Err(Stopped::Collective(
                         "the epoch was aborted while responses were drawn".into(),

@@ -239,7 +239,7 @@ fn a_fresh_worker_is_healed_by_a_member_and_from_a_checkpoint_by_any_number() {
     [&mut new, &mut old].into_iter().for_each(|rank| prepared(&rank.report()));
     let after = new.commit(2);
     assert_eq!(after, old.commit(2));
-    assert_eq!(lines(folder.path(), 1)[0], json!({"restored": 1}));
+    assert_eq!(lines(folder.path(), 1)[0], json!({"restored": 1, "incarnation": 5}));
 
     let checkpoint = folder.path().join("checkpoint");
     std::fs::create_dir(&checkpoint).expect("made");

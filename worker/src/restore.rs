@@ -27,7 +27,7 @@ pub fn restore(bench: &mut Bench, order: Restore) -> Result<Restored, Stopped> {
         None => return Err(Stopped::work("state is to be restored, and from where is not said")),
     }
     bench.control.hold(Some(Held { stage, step, prepared: None, attempt }));
-    bench.applied.restored(step);
+    bench.applied.restored(step, bench.now.1.incarnation());
     let sent = sent(bench)? - before;
     let trainer = bench.trainer()?;
     Ok(Restored { stage, step, digest: trainer.digest(), part: Some(part(trainer)), sent })

@@ -28,7 +28,9 @@ pub fn rollout(bench: &mut Bench, order: Rollout) -> Result<RolloutsReady, Stopp
     bench.gather()?;
     bench.progress.enter("reading");
     bench.faults.strike_on(order.samples.iter().map(|sample| sample.id.as_str()), Phase::Rollout);
-    let samples = draw(bench, order.samples, &sampling, order.step, DRAWN_AS);
+    let (faults, step) = (bench.faults.clone(), order.step);
+    let drawing = || faults.strike(step, Phase::Rollout);
+    let samples = draw(bench, order.samples, &sampling, step, DRAWN_AS, drawing);
     bench.release();
     let samples = samples?;
     Ok(RolloutsReady { step: order.step, attempt: order.attempt, samples })
@@ -116,7 +118,7 @@ pub fn evaluate(bench: &mut Bench, order: Evaluate) -> Result<Evaluated, Stopped
     } else {
         let sampling =
             order.sampling.ok_or_else(|| Stopped::work("an evaluation without sampling parameters"))?;
-        draw(bench, order.samples, &sampling, order.step, 0)
+        draw(bench, order.samples, &sampling, order.step, 0, || {})
     };
     bench.release();
     let samples = samples?;

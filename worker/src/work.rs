@@ -167,10 +167,7 @@ fn carry_out(bench: &mut Bench, order: Order) -> Result<Option<Report>, Stopped>
             Some(Report::StageReady(bench.begin_stage(&order)?))
         }
         Order::Restore(order) => Some(Report::Restored(restore(bench, order)?)),
-        Order::Rollout(order) => {
-            bench.faults.strike(order.step, Phase::Rollout);
-            Some(Report::RolloutsReady(step::rollout(bench, order)?))
-        }
+        Order::Rollout(order) => Some(Report::RolloutsReady(step::rollout(bench, order)?)),
         Order::Update(order) => {
             bench.faults.strike(order.step, Phase::Update);
             Some(Report::StepReady(step::update(bench, order)?))

@@ -18,8 +18,15 @@ impl Cluster {
     /// Hosts `ctl` and `n1` to `nN`.
     pub(crate) fn up(nodes: u32) -> Self {
         let cluster = Self { folder: tempfile::tempdir().unwrap() };
-        cluster.call(&["check"]);
         cluster.call(&["up", &nodes.to_string(), "0"]);
+        cluster
+    }
+
+    /// The same without a Slurm.
+    #[allow(dead_code, reason = "the tests of real workers use it")]
+    pub(crate) fn bare(nodes: u32) -> Self {
+        let cluster = Self { folder: tempfile::tempdir().unwrap() };
+        cluster.call(&["bare", &nodes.to_string()]);
         cluster
     }
 

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use proptest::prelude::*;
 use settings::{
-    Error, Misordered, Reference, Run, Schedule, StageKind, Targets, Trainable, default_run, load_run,
-    parse_run,
+    Error, FaultAction, Misordered, Reference, Run, Schedule, StageKind, Targets, Trainable, default_run,
+    load_run, parse_run,
 };
 
 const RECIPE: &str = "\
@@ -259,6 +259,13 @@ fn a_fault_strikes_at_a_rank_and_step_or_on_a_sample() {
     assert!(said("sample: a/b, phase: commit").contains("must be rollout or update"));
     assert!(said("rank: 0, phase: update").contains("must be rank and step, or sample"));
     assert!(said("rank: 0, step: 1, sample: a, phase: update").contains("must be rank and step, or sample"));
+    let does = |action: &str| {
+        let fault = format!("faults=[{{rank: 0, step: 1, phase: forming, do: {action}}}]");
+        parse(RECIPE, &[&fault]).map(|run| run.faults[0].action)
+    };
+    assert_eq!(does("wait").expect("an action"), FaultAction::Wait);
+    let refused = does("sleep").expect_err("no action").to_string();
+    assert!(refused.contains("sleep") && refused.contains("wait"), "{refused}");
 }
 
 #[test]

@@ -4,10 +4,10 @@ mod group;
 
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use settings::{Fault, FaultAction, Phase};
 use tracing::warn;
@@ -16,6 +16,12 @@ pub use group::Striking;
 
 /// Longer than any run.
 const FOR_EVER: Duration = Duration::from_secs(3600);
+
+/// What is waited for is let go on by itself after it.
+const LET_GO: Duration = Duration::from_secs(60);
+
+/// Between two looks for the file that lets go.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// How long the session may take to send what was reported.
 const SENDING: Duration = Duration::from_millis(200);
@@ -73,8 +79,9 @@ impl Faults {
         };
         let Some((place, fault)) = self.0.own.iter().find(|(_, fault)| holds(fault)) else { return };
         let before = self.has_struck(*place);
+        self.note(*place);
         warn!(sample = ?fault.sample, ?phase, action = ?fault.action, before, "planned fault");
-        act(fault.action);
+        self.act(*place, fault.action);
     }
 
     /// Does what is planned for this moment.
@@ -88,15 +95,23 @@ impl Faults {
             // What was reported is to be on its way: that is what this moment means.
             thread::sleep(SENDING);
         }
-        act(fault.action);
+        // Nobody is to act on it before the moment has come.
+        self.note(*place);
+        self.act(*place, fault.action);
     }
 
-    /// Whether it has struck in this run; notes that it does now.
+    fn file(&self, place: usize, what: &str) -> PathBuf {
+        self.0.folder.join(format!("fault-{place}.{what}"))
+    }
+
+    /// Whether it has struck in this run.
     fn has_struck(&self, place: usize) -> bool {
-        let path = self.0.folder.join(format!("fault-{place}.struck"));
-        if fs::read_to_string(&path).is_ok_and(|run_id| run_id == self.0.run_id) {
-            return true;
-        }
+        fs::read_to_string(self.file(place, "struck")).is_ok_and(|run_id| run_id == self.0.run_id)
+    }
+
+    /// Notes that it strikes now.
+    fn note(&self, place: usize) {
+        let path = self.file(place, "struck");
         let write = || -> io::Result<()> {
             fs::create_dir_all(&self.0.folder)?;
             fs::write(&path, &self.0.run_id)
@@ -104,20 +119,35 @@ impl Faults {
         if let Err(error) = write() {
             warn!("{}: {error}: the fault will strike again", path.display());
         }
-        false
+    }
+
+    fn act(&self, place: usize, action: FaultAction) {
+        match action {
+            FaultAction::Kill => signal(libc::SIGKILL),
+            FaultAction::Stop => signal(libc::SIGSTOP),
+            // SAFETY: it takes no pointers and does not return.
+            FaultAction::Exit => unsafe { libc::_exit(3) },
+            FaultAction::Hang => loop {
+                thread::sleep(FOR_EVER);
+            },
+            FaultAction::Wait => {
+                let let_go = let_go(&self.file(place, "go"), LET_GO);
+                warn!(let_go, "the planned wait is over");
+            }
+        }
     }
 }
 
-fn act(action: FaultAction) {
-    match action {
-        FaultAction::Kill => signal(libc::SIGKILL),
-        FaultAction::Stop => signal(libc::SIGSTOP),
-        // SAFETY: it takes no pointers and does not return.
-        FaultAction::Exit => unsafe { libc::_exit(3) },
-        FaultAction::Hang => loop {
-            thread::sleep(FOR_EVER);
-        },
+/// Waits for the file, so long at most; whether it came.
+fn let_go(file: &Path, longest: Duration) -> bool {
+    let end = Instant::now() + longest;
+    while !file.exists() {
+        if Instant::now() >= end {
+            return false;
+        }
+        thread::sleep(LOOK);
     }
+    true
 }
 
 fn signal(number: libc::c_int) {
@@ -129,24 +159,55 @@ fn signal(number: libc::c_int) {
 mod tests {
     use super::*;
 
+    /// A run in `folder` with these faults.
+    fn planning(folder: &Path, faults: Vec<Fault>) -> settings::Run {
+        let output = format!("run.output={}", folder.display());
+        let mut run = settings::default_run(&[output]).expect("defaults");
+        run.faults = faults;
+        run
+    }
+
+    fn fault(rank: u32, phase: Phase, action: FaultAction) -> Fault {
+        Fault { rank: Some(rank), step: Some(2), sample: None, phase, action }
+    }
+
     #[test]
     fn a_fault_is_of_one_rank_step_and_phase_and_strikes_once_a_run() {
         let folder = tempfile::tempdir().expect("temporary folder");
-        let output = format!("run.output={}", folder.path().display());
-        let mut run = settings::default_run(&[output]).expect("defaults");
-        let fault = |rank, phase| Fault {
-            rank: Some(rank),
-            step: Some(2),
-            sample: None,
-            phase,
-            action: FaultAction::Kill,
-        };
-        run.faults = vec![fault(0, Phase::Update), fault(1, Phase::Backward)];
+        let planned =
+            [fault(0, Phase::Update, FaultAction::Kill), fault(1, Phase::Backward, FaultAction::Wait)];
+        let run = planning(folder.path(), planned.to_vec());
         let faults = Faults::of(&run, "a", 1);
         assert!(faults.planned(2, Phase::Backward));
         assert!(!faults.planned(2, Phase::Update) && !faults.planned(1, Phase::Backward));
+        // It would kill this process.
         faults.strike(2, Phase::Update);
-        assert_eq!([1, 1].map(|place| faults.has_struck(place)), [false, true]);
+        faults.note(1);
+        assert_eq!([0, 1].map(|place| faults.has_struck(place)), [false, true]);
         assert!(!Faults::of(&run, "b", 1).has_struck(1), "another run in the folder has its own");
+        // It would wait.
+        faults.strike(2, Phase::Backward);
+    }
+
+    #[test]
+    fn work_waits_from_its_mark_on_until_the_file_comes_that_lets_it_go() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let run = planning(folder.path(), vec![fault(0, Phase::Commit, FaultAction::Wait)]);
+        let faults = Faults::of(&run, "a", 0);
+        let (began, waits) = (Instant::now(), faults.clone());
+        let work = thread::spawn(move || waits.strike(2, Phase::Commit));
+        while !faults.has_struck(0) {
+            thread::yield_now();
+        }
+        assert!(!work.is_finished(), "nobody has let it go");
+        fs::write(faults.file(0, "go"), "").expect("a file");
+        work.join().expect("it goes on");
+        assert!(began.elapsed() < LET_GO);
+    }
+
+    #[test]
+    fn work_that_nobody_lets_go_goes_on_by_itself() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        assert!(!let_go(&folder.path().join("go"), Duration::from_millis(20)));
     }
 }

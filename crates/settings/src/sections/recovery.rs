@@ -108,9 +108,10 @@ pub struct Fault {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
-    /// While the world of this step's epoch forms: before the worker meets the others.
+    /// While a world forms that is to begin with this step, by what the worker holds (1 where it holds nothing): before
+    /// it meets the others.
     Forming,
-    /// While responses are drawn.
+    /// While responses are drawn: when each has its first token. Where a sample is named, before anything is drawn.
     Rollout,
     /// Before anything of the update is computed.
     Update,
@@ -138,4 +139,8 @@ pub enum FaultAction {
     Exit,
     /// Work stands still for ever; heartbeats go on.
     Hang,
+    /// Work stands still until there is a file `logs/fault-N.go` in the run folder, a minute at most; heartbeats go on.
+    /// Whoever planned it sees by `logs/fault-N.struck` that the moment has come, and acts. N is the fault's place in
+    /// the list, from 0 on.
+    Wait,
 }
