@@ -169,7 +169,6 @@ impl<'a> Attempt<'a> {
 
     /// Waits for the run's good end: every step is done, every sample counts once, and the weights are those of the
     /// undisturbed run bit for bit.
-    #[must_use]
     pub fn finishes(self, what: &str) -> Finished {
         let Self { plan, running } = self;
         let said = running.end().with(0).stderr;
@@ -249,7 +248,6 @@ impl Finished {
 }
 
 /// Has a process stand still until [`Stopped::goes_on`].
-#[must_use]
 pub fn stop(process: u32) -> Stopped {
     signal(process, "STOP");
     Stopped(process)

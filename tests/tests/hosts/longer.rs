@@ -1,9 +1,19 @@
 //! Losses in the midst of longer runs, at any moment.
 
 use tests::recovery::{steps, weights};
-use tests::running::wait_for;
+use tests::running::{Running, wait_for};
 
 use crate::site::{Site, undisturbed};
+
+impl Site {
+    /// Waits for the epoch, and for two steps in it.
+    fn goes_on_in(&self, running: &Running, epoch: u64) {
+        wait_for(&format!("epoch {epoch}"), || {
+            (self.status()["epoch"].as_u64().unwrap_or(0) >= epoch).then_some(())
+        });
+        running.wait_for_steps(self.scene.lines("metrics.jsonl").len() + 2);
+    }
+}
 
 #[test]
 fn a_host_that_loses_power_is_waited_for_and_gets_its_state_back_bit_for_bit() {

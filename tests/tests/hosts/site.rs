@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 use tests::recovery::{assert_exactly_once, steps, weights};
-use tests::running::{Running, wait_for};
+use tests::running::Running;
 use tests::scene::{NO_EVALUATION, Scene, Start};
 use tests::{left, program};
 
@@ -87,14 +87,6 @@ impl Site {
         let mut command = self.cluster.command(&["exec", "ctl"]);
         command.arg(program("coordinator")).args(["status", "--json", "--address", ADDRESS]);
         serde_json::from_slice(&command.output().unwrap().stdout).unwrap_or_default()
-    }
-
-    /// Waits for the epoch, and for two steps in it.
-    pub(crate) fn goes_on_in(&self, running: &Running, epoch: u64) {
-        wait_for(&format!("epoch {epoch}"), || {
-            (self.status()["epoch"].as_u64().unwrap_or(0) >= epoch).then_some(())
-        });
-        running.wait_for_steps(self.scene.lines("metrics.jsonl").len() + 2);
     }
 
     /// Waits for the workers' ends.
