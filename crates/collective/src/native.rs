@@ -14,10 +14,7 @@ use crate::shim::{Call, Failure, GroupHandle, LineHandle, WorkHandle};
 use crate::{Aborter, Error, Operation, ReduceOp, Result, Work, check, reduce};
 
 /// How long an operation may take to end after its connections were cut.
-const ENDING: Duration = Duration::from_secs(2);
-
-/// How often a wait looks whether the group was closed meanwhile.
-const LOOK: Duration = Duration::from_millis(250);
+const ENDING: Duration = Duration::from_secs(10);
 
 /// How a transport scatters a reduction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +46,7 @@ impl Fate {
 
     /// The error that a failure amounts to: after a shutdown here, broken connections are no news.
     fn explain(&self, failure: Failure, operation: Operation, waited: Duration) -> Error {
-        if self.closed.load(Ordering::Acquire) {
+        if self.closed.load(Ordering::Acquire) && !matches!(failure, Failure::Timeout) {
             return Error::Closed;
         }
         if let Failure::PeerLost(detail) = &failure {
@@ -87,7 +84,6 @@ pub(crate) struct Pending {
     fate: Arc<Fate>,
     graveyard: Graveyard,
     meter: Rc<Meter>,
-    forgets: bool,
 }
 
 impl fmt::Debug for Pending {
@@ -100,7 +96,7 @@ impl Pending {
     pub(crate) fn wait(mut self, deadline: Duration) -> Result<()> {
         let Some(running) = &self.running else { return Ok(()) };
         let start = Instant::now();
-        let ended = self.end(&running.work, deadline);
+        let ended = running.work.wait(deadline);
         self.meter.wait(start.elapsed());
         ended.map_err(|failure| self.fate.explain(failure, self.operation, start.elapsed()))?;
         self.running = None;
@@ -109,28 +105,6 @@ impl Pending {
             reduce::over_ranks(parts, *op, output)?;
         }
         Ok(())
-    }
-
-    /// Waits for the operation's end, `deadline` at most, and once the group is closed no longer than operations take to
-    /// end then.
-    fn end(&self, work: &WorkHandle, mut deadline: Duration) -> std::result::Result<(), Failure> {
-        if !self.forgets {
-            return work.wait(deadline);
-        }
-        let start = Instant::now();
-        let mut closed = false;
-        loop {
-            let left = deadline.saturating_sub(start.elapsed());
-            let ended = work.wait(left.min(LOOK).max(Duration::from_millis(1)));
-            let goes_on = matches!(ended, Err(Failure::Timeout)) && !work.is_completed();
-            if !goes_on || left <= LOOK {
-                return ended;
-            }
-            if !closed && self.fate.closed.load(Ordering::Acquire) {
-                closed = true;
-                deadline = deadline.min(start.elapsed() + ENDING);
-            }
-        }
     }
 
     pub(crate) fn is_completed(&self) -> bool {
@@ -157,9 +131,6 @@ pub(crate) struct NativeGroup {
     fate: Arc<Fate>,
     graveyard: Graveyard,
     meter: Rc<Meter>,
-    /// Whether an operation may never learn that its connection is gone: Gloo forgets one that begins to send at the
-    /// very moment in which the connection breaks.
-    forgets: bool,
 }
 
 impl NativeGroup {
@@ -179,7 +150,6 @@ impl NativeGroup {
             group: RefCell::new(Some(group)),
             fate: Arc::default(),
             graveyard: Graveyard::default(),
-            forgets: device == Device::Cpu,
             meter: Rc::new(Meter::new(world)),
         }
     }
@@ -202,7 +172,6 @@ impl NativeGroup {
             fate: Arc::clone(&self.fate),
             graveyard: Rc::clone(&self.graveyard),
             meter: Rc::clone(&self.meter),
-            forgets: self.forgets,
         }))
     }
 
@@ -313,18 +282,12 @@ impl crate::Group for NativeGroup {
     fn shutdown(&self) {
         self.fate.closed.store(true, Ordering::Release);
         self.line.cut();
-        let end = Instant::now() + ENDING;
         for running in self.graveyard.borrow().iter() {
-            let left = end.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
             // How it ends does not matter, only that it no longer touches its tensors.
-            let _ = running.work.wait(left);
+            let _ = running.work.wait(ENDING);
         }
+        drop(self.group.borrow_mut().take());
         self.graveyard.borrow_mut().retain(|running| !running.work.is_completed());
-        let group = self.group.borrow_mut().take();
-        if self.forgets && !self.graveyard.borrow().is_empty() {
-            // Its threads would be waited for, and they wait for what nobody tells them.
-            std::mem::forget((group, std::mem::take(&mut *self.graveyard.borrow_mut())));
-        }
     }
 }
 

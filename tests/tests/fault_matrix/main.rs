@@ -6,6 +6,8 @@
 mod clock;
 mod coordinator;
 mod disk;
+#[cfg(feature = "fault-matrix")]
+mod outlasted;
 mod stopped;
 #[cfg(feature = "fault-matrix")]
 mod worker;
