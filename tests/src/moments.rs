@@ -24,18 +24,6 @@ pub enum Moment {
 }
 
 impl Moment {
-    /// Those to which nothing else has led.
-    pub const FIRST: [Self; 8] = [
-        Self::Forming,
-        Self::Rollout,
-        Self::Update,
-        Self::Backward,
-        Self::AllReduce,
-        Self::Prepared,
-        Self::Commit,
-        Self::Checkpoint,
-    ];
-
     /// All of them.
     pub const ALL: [Self; 9] = [
         Self::Forming,
@@ -48,6 +36,9 @@ impl Moment {
         Self::Checkpoint,
         Self::FormingAgain,
     ];
+
+    /// Those to which nothing else has led.
+    pub const FIRST: &[Self] = Self::ALL.split_at(8).0;
 
     /// On whom it is planned: the last rank, or whom it is about.
     #[must_use]

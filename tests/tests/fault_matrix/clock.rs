@@ -12,7 +12,7 @@ const DAY: f64 = 86_400.0;
 /// Days pass and come back in a moment, for the coordinator and its workers; what they measure time by does not jump.
 #[test]
 fn a_clock_that_is_set_forward_and_back_changes_nothing() {
-    let moments = planned(&Moment::FIRST, &[Moment::Backward]);
+    let moments = planned(Moment::FIRST, &[Moment::Backward]);
     let trial = Trial::new("local", 2, &["checkpoint.every=1"]);
     let offset = trial.scene.path("offset");
     let set_clock = |to: &str| std::fs::write(&offset, to).unwrap();

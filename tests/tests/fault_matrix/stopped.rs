@@ -23,7 +23,7 @@ pub(crate) fn is(attempt: &Attempt<'_>, rank: u32, state: &str) {
 /// At one moment after the other of one run.
 #[test]
 fn a_worker_that_stands_still_for_less_than_its_lease_is_suspected_and_nobody_is_lost() {
-    let moments = planned(&Moment::FIRST, &[Moment::Backward]);
+    let moments = planned(Moment::FIRST, &[Moment::Backward]);
     let trial = Trial::new("local", 2, &["recovery.lease=6", "checkpoint.every=1"]);
     let mut attempt = trial.start("short", Moment::faults_at(moments, 2, "wait"));
     for (place, moment) in moments.iter().enumerate() {
