@@ -73,13 +73,13 @@ test: setup-test
 test-cluster: setup-test
 	@deploy/setup/setup.sh hosts
 	cargo build --release --workspace --bins
-	LD_LIBRARY_PATH=$(LIBTORCH_LIB) cargo nextest run --cargo-profile release --workspace --features coordinator/cluster,tests/cluster \
+	LD_LIBRARY_PATH=$(LIBTORCH_LIB) cargo nextest run --profile matrix --cargo-profile release --workspace --features coordinator/cluster,tests/cluster \
 	  -E '(binary(train) and test(/^(slurm|ssh)::/)) or binary(hosts)'
 
 ## make test-faults  every kind of fault at every moment, under every sharding; says how long each took (half an hour)
 test-faults: setup-test
 	cargo build --release --workspace --bins
-	LD_LIBRARY_PATH=$(LIBTORCH_LIB) cargo nextest run --cargo-profile release --workspace --features tests/fault-matrix,coordinator/fault-matrix --success-output final \
+	LD_LIBRARY_PATH=$(LIBTORCH_LIB) cargo nextest run --profile matrix --cargo-profile release --workspace --features tests/fault-matrix,coordinator/fault-matrix --success-output final \
 	  -E 'binary(fault_matrix) or test(/^write_points::/)'
 
 ## make lint         format, clippy, licences and sources, arrows between crates

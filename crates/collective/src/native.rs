@@ -3,8 +3,8 @@
 use std::cell::RefCell;
 use std::fmt;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, mpsc};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use tch::{Device, Tensor};
@@ -13,8 +13,14 @@ use crate::sent::{Meter, Sent};
 use crate::shim::{Call, Failure, GroupHandle, LineHandle, WorkHandle};
 use crate::{Aborter, Error, Operation, ReduceOp, Result, Work, check, reduce};
 
-/// How long an operation may take to end after its connections were cut.
-const ENDING: Duration = Duration::from_secs(10);
+/// How long operations may take to end after the group was closed. Gloo tells those that wait for a connection that it
+/// broke, except one whose message is half sent or half received (`Pair::signalException` in gloo/transport/tcp/pair.cc
+/// goes through neither `tx_`'s unbound buffers nor `rx_`): that one waits for its own limit, and nobody waits for it.
+const ENDING: Duration = Duration::from_secs(1);
+
+/// How often a wait on Gloo looks whether the group was closed meanwhile. Waits on NCCL end with its abort, and must not
+/// end early: c10d tears the communicator down when the time of one is out.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// How a transport scatters a reduction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,13 +35,23 @@ pub(crate) enum Scatter {
 /// Whether a group can still be used, and if not, why; shared with its [`Aborter`]s.
 #[derive(Debug, Default)]
 struct Fate {
-    closed: AtomicBool,
+    /// Since when it is closed here.
+    closed: OnceLock<Instant>,
     lost: OnceLock<String>,
 }
 
 impl Fate {
+    fn close(&self) {
+        self.closed.get_or_init(Instant::now);
+    }
+
+    /// How much longer operations may take to end, which is without a limit while it is open.
+    fn ending(&self) -> Duration {
+        self.closed.get().map_or(Duration::MAX, |closed| ENDING.saturating_sub(closed.elapsed()))
+    }
+
     fn usable(&self) -> Result<()> {
-        if self.closed.load(Ordering::Acquire) {
+        if self.closed.get().is_some() {
             return Err(Error::Closed);
         }
         match self.lost.get() {
@@ -46,7 +62,7 @@ impl Fate {
 
     /// The error that a failure amounts to: after a shutdown here, broken connections are no news.
     fn explain(&self, failure: Failure, operation: Operation, waited: Duration) -> Error {
-        if self.closed.load(Ordering::Acquire) && !matches!(failure, Failure::Timeout) {
+        if self.closed.get().is_some() {
             return Error::Closed;
         }
         if let Failure::PeerLost(detail) = &failure {
@@ -84,6 +100,7 @@ pub(crate) struct Pending {
     fate: Arc<Fate>,
     graveyard: Graveyard,
     meter: Rc<Meter>,
+    look: Duration,
 }
 
 impl fmt::Debug for Pending {
@@ -96,7 +113,7 @@ impl Pending {
     pub(crate) fn wait(mut self, deadline: Duration) -> Result<()> {
         let Some(running) = &self.running else { return Ok(()) };
         let start = Instant::now();
-        let ended = running.work.wait(deadline);
+        let ended = self.end(&running.work, deadline);
         self.meter.wait(start.elapsed());
         ended.map_err(|failure| self.fate.explain(failure, self.operation, start.elapsed()))?;
         self.running = None;
@@ -105,6 +122,18 @@ impl Pending {
             reduce::over_ranks(parts, *op, output)?;
         }
         Ok(())
+    }
+
+    /// Waits for the operation's end, `deadline` at most, and once the group is closed no longer than operations take.
+    fn end(&self, work: &WorkHandle, deadline: Duration) -> std::result::Result<(), Failure> {
+        let start = Instant::now();
+        loop {
+            let left = deadline.saturating_sub(start.elapsed()).min(self.fate.ending());
+            match work.wait(left.min(self.look)) {
+                Err(Failure::Timeout) if left > self.look && !work.is_completed() => {}
+                ended => return ended,
+            }
+        }
     }
 
     pub(crate) fn is_completed(&self) -> bool {
@@ -172,6 +201,7 @@ impl NativeGroup {
             fate: Arc::clone(&self.fate),
             graveyard: Rc::clone(&self.graveyard),
             meter: Rc::clone(&self.meter),
+            look: if self.device.is_cuda() { Duration::MAX } else { LOOK },
         }))
     }
 
@@ -274,21 +304,33 @@ impl crate::Group for NativeGroup {
     fn aborter(&self) -> Aborter {
         let (fate, line) = (Arc::clone(&self.fate), Arc::clone(&self.line));
         Aborter::new(move || {
-            fate.closed.store(true, Ordering::Release);
+            fate.close();
             line.cut();
         })
     }
 
     fn shutdown(&self) {
-        self.fate.closed.store(true, Ordering::Release);
+        self.fate.close();
         self.line.cut();
         for running in self.graveyard.borrow().iter() {
             // How it ends does not matter, only that it no longer touches its tensors.
-            let _ = running.work.wait(ENDING);
+            let _ = running.work.wait(self.fate.ending());
         }
-        drop(self.group.borrow_mut().take());
+        if let Some(group) = self.group.borrow_mut().take() {
+            bury(group, self.fate.ending());
+        }
         self.graveyard.borrow_mut().retain(|running| !running.work.is_completed());
     }
+}
+
+/// Frees the group, which waits for all that runs in it, on a thread of its own; waits `limit` for that at most.
+fn bury(group: GroupHandle, limit: Duration) {
+    let (freed, is_freed) = mpsc::channel::<()>();
+    thread::spawn(move || {
+        drop(group);
+        drop(freed);
+    });
+    let _ = is_freed.recv_timeout(limit);
 }
 
 impl Drop for NativeGroup {

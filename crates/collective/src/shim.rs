@@ -237,6 +237,9 @@ impl Drop for StoreHandle {
 #[derive(Debug)]
 pub(crate) struct GroupHandle(NonNull<RawGroup>);
 
+// SAFETY: c10d's groups may be used and freed on any thread, one at a time; theirs hold the tensors by counted references.
+unsafe impl Send for GroupHandle {}
+
 impl GroupHandle {
     pub(crate) fn form_gloo(
         store: &StoreHandle,

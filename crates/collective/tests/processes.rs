@@ -21,6 +21,45 @@ const SENT: i64 = 100_000;
 /// Well under a second, on a busy machine.
 const FAST: Duration = Duration::from_millis(800);
 
+/// What a closed group gives operations that Gloo tells nothing.
+const ENDING: Duration = Duration::from_secs(1);
+
+/// Operations that run at once.
+const MANY: usize = 8;
+
+/// What moves: much more than the sockets on both sides hold.
+#[derive(Clone, Copy)]
+enum Big {
+    /// From rank 0 to all.
+    Broadcast,
+    /// Both ways.
+    Shift,
+    /// Many at once, both ways.
+    Sums,
+}
+
+impl Big {
+    fn start(self, group: &GlooGroup) -> Vec<Work> {
+        let tensor = |millions: i64| Tensor::ones([millions * 1_000_000], (Kind::Float, Device::Cpu));
+        match self {
+            Big::Broadcast => vec![group.broadcast(&tensor(16), 0).unwrap()],
+            Big::Shift => vec![group.shift(&tensor(16), &tensor(16), 1).unwrap()],
+            Big::Sums => (0..MANY).map(|_| group.all_reduce(&tensor(2), ReduceOp::Sum).unwrap()).collect(),
+        }
+    }
+}
+
+/// Waits for all while another thread aborts the group; how many end in an error, of which each is that.
+fn abort(group: &GlooGroup, works: Vec<Work>) -> usize {
+    let aborter = group.aborter();
+    let aborting = std::thread::spawn(move || aborter.abort());
+    let errors: Vec<Error> = works.into_iter().filter_map(|work| work.wait(AMPLE).err()).collect();
+    aborting.join().unwrap();
+    let expected = |error: &Error| matches!(error, Error::Closed | Error::PeerLost { .. });
+    assert!(errors.iter().all(expected), "{errors:?}");
+    errors.len()
+}
+
 fn bind() -> Bind {
     Bind::Host("127.0.0.1".into())
 }
@@ -54,10 +93,11 @@ fn send(group: &dyn Group) -> [(Sent, u64); 3] {
     ]
 }
 
-/// A child process that obeys a line at a time: `form EPOCH WORLD`, `check`, `sum`, `send`, `leave`.
+/// A child process that obeys a line at a time: `form EPOCH WORLD`, `check`, `sum`, `send`, `broadcast`, `shift`,
+/// `sums`, `abort`, `leave`.
 struct Peer {
     process: Child,
-    orders: ChildStdin,
+    orders: Option<ChildStdin>,
     answers: Lines<BufReader<ChildStdout>>,
 }
 
@@ -70,13 +110,13 @@ impl Peer {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let orders = process.stdin.take().unwrap();
+        let orders = process.stdin.take();
         let answers = BufReader::new(process.stdout.take().unwrap()).lines();
         Self { process, orders, answers }
     }
 
     fn order(&mut self, order: &str) {
-        writeln!(self.orders, "{order}").unwrap();
+        writeln!(self.orders.as_mut().unwrap(), "{order}").unwrap();
     }
 
     fn answer(&mut self) -> String {
@@ -85,6 +125,12 @@ impl Peer {
             .map(Result::unwrap)
             .find_map(|line| line.split_once("PEER ").map(|(_, answer)| answer.to_owned()))
             .expect("the peer answers before it ends")
+    }
+
+    /// Without further orders; whether it ended well.
+    fn ends(mut self) -> bool {
+        drop(self.orders.take());
+        self.process.wait().unwrap().success()
     }
 
     fn signal(&self, signal: &str) {
@@ -105,7 +151,7 @@ fn without_orders_a_peer_does_nothing() {
     let Ok(place) = std::env::var(PEER) else { return };
     let (store, rank) = place.split_once(' ').unwrap();
     let store = Store::connect(store.parse().unwrap(), AMPLE).unwrap();
-    let mut group = None;
+    let (mut group, mut begun) = (None, Vec::new());
     for order in stdin().lines().map(Result::unwrap) {
         let words: Vec<&str> = order.split(' ').collect();
         match words[..] {
@@ -127,6 +173,20 @@ fn without_orders_a_peer_does_nothing() {
             ["send"] => {
                 send(group.as_ref().unwrap());
                 println!("PEER sent");
+            }
+            ["broadcast" | "shift" | "sums"] => {
+                let big = match words[0] {
+                    "broadcast" => Big::Broadcast,
+                    "shift" => Big::Shift,
+                    _ => Big::Sums,
+                };
+                begun = big.start(group.as_ref().unwrap());
+                println!("PEER begun");
+            }
+            ["abort"] => {
+                let errors = abort(group.as_ref().unwrap(), std::mem::take(&mut begun));
+                group = None;
+                println!("PEER {errors}");
             }
             ["leave"] => {
                 group = None;
@@ -272,5 +332,46 @@ fn a_peer_that_leaves_after_the_last_operation_harms_nobody() {
         for peer in &mut peers {
             assert_eq!((peer.answer(), peer.answer()), ("3".into(), "left".into()));
         }
+    }
+}
+
+/// Gloo tells an operation nothing whose message is half sent (here) or half received (there).
+#[test]
+fn operations_with_a_message_on_the_way_end_soon_after_the_abort_on_both_sides() {
+    let (store, _, mut peers) = world(2);
+    let bigs = [("broadcast", Big::Broadcast), ("shift", Big::Shift), ("sums", Big::Sums)];
+    for (epoch, (name, big)) in (1..).zip(bigs.into_iter().cycle().take(9)) {
+        let group = form(&store, epoch, &mut peers);
+        peers[0].order(name);
+        assert_eq!(peers[0].answer(), "begun");
+        peers[0].signal("-STOP");
+        let works = big.start(&group);
+        let count = works.len();
+        settle(&group);
+
+        let start = Instant::now();
+        assert_eq!(abort(&group, works), count, "{name}");
+        group.shutdown();
+        assert!(start.elapsed() < ENDING + FAST, "{name}: {:?}", start.elapsed());
+
+        peers[0].signal("-CONT");
+        let start = Instant::now();
+        peers[0].order("abort");
+        let errors: usize = peers[0].answer().parse().unwrap();
+        assert!((1..=count).contains(&errors), "{name}: {errors} of {count}");
+        assert!(start.elapsed() < ENDING + FAST, "{name}: {:?}", start.elapsed());
+    }
+    // With threads of Gloo that still wait, a process ends as any other does.
+    let start = Instant::now();
+    assert!(peers.remove(0).ends());
+    assert!(start.elapsed() < FAST, "{:?}", start.elapsed());
+}
+
+/// Returns when a silent peer takes no more.
+fn settle(group: &GlooGroup) {
+    let mut before = None;
+    while before != group.wire_bytes() {
+        before = group.wire_bytes();
+        std::thread::sleep(Duration::from_millis(50));
     }
 }

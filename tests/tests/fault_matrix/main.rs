@@ -6,7 +6,6 @@
 mod clock;
 mod coordinator;
 mod disk;
-#[cfg(feature = "fault-matrix")]
 mod outlasted;
 mod stopped;
 #[cfg(feature = "fault-matrix")]
