@@ -11,6 +11,8 @@ use crate::report::{COMPLETIONS, CURVES, EVALUATIONS, METRICS, REPORT, SUMMARY};
 pub const ADDRESS: &str = "address";
 /// Who holds the folder: a line for people.
 pub const OWNER: &str = "owner";
+/// How many seconds before its end a job of this run must be told: a line.
+pub const LEAD: &str = "lead";
 
 /// A run folder with its parts made.
 #[derive(Clone, Debug)]

@@ -13,37 +13,29 @@ pub fn mark(command: &mut Command, scene: &Path) {
     command.env(MARK, scene);
 }
 
-/// What there is of ports and shared memory before a run.
+/// The files in shared memory before a run: they outlive their maker where they are not taken away. Ports are closed with
+/// the last process that holds them.
 #[derive(Debug)]
-pub struct Before(BTreeSet<Thing>);
-
-/// Something that outlives its maker where it is not taken away.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Thing {
-    /// A TCP socket that listens, by its inode.
-    Listening(String),
-    /// A file in shared memory.
-    Shared(PathBuf),
-}
+pub struct Before(BTreeSet<PathBuf>);
 
 impl Before {
     /// What there is now.
     #[must_use]
     pub fn look() -> Self {
-        Self(things())
+        Self(shared())
     }
 
-    /// Asserts that no process of the scene in this folder lives, and that every port and shared memory that is new
-    /// is of somebody else who lives.
+    /// Asserts that no process of the scene in this folder lives, and with it no port, and that all shared memory that is
+    /// new is of somebody else who lives.
     pub fn assert_nothing_left(&self, scene: &Path) {
         let processes = processes_of(scene);
         assert!(processes.is_empty(), "processes outlived the run: {processes:#?}");
-        let new: BTreeSet<Thing> = things().difference(&self.0).cloned().collect();
+        let new: BTreeSet<PathBuf> = shared().difference(&self.0).cloned().collect();
         let held = held();
         // What others made and took away meanwhile is not there any more.
-        let left: Vec<Thing> =
-            things().intersection(&new).filter(|thing| !held.contains(*thing)).cloned().collect();
-        assert!(left.is_empty(), "ports or shared memory outlived the run: {left:?}");
+        let left: Vec<PathBuf> =
+            shared().intersection(&new).filter(|file| !held.contains(*file)).cloned().collect();
+        assert!(left.is_empty(), "shared memory outlived the run: {left:?}");
     }
 }
 
@@ -80,31 +72,18 @@ fn open(process: &Path) -> Vec<PathBuf> {
     descriptors.filter_map(|descriptor| fs::read_link(descriptor.path()).ok()).collect()
 }
 
-fn things() -> BTreeSet<Thing> {
-    const LISTENS: &str = "0A";
-    let tables =
-        ["tcp", "tcp6"].map(|name| fs::read_to_string(format!("/proc/net/{name}")).unwrap_or_default());
-    let listening = tables.iter().flat_map(|table| table.lines()).filter_map(|line| {
-        let fields: Vec<&str> = line.split_whitespace().collect();
-        (fields.get(3) == Some(&LISTENS)).then(|| Thing::Listening(fields[9].to_owned()))
-    });
-    let shared = fs::read_dir("/dev/shm").into_iter().flatten().filter_map(Result::ok);
-    listening.chain(shared.map(|entry| Thing::Shared(entry.path()))).collect()
+fn shared() -> BTreeSet<PathBuf> {
+    let entries = fs::read_dir("/dev/shm").into_iter().flatten().filter_map(Result::ok);
+    entries.map(|entry| entry.path()).collect()
 }
 
-/// What living processes hold.
-fn held() -> BTreeSet<Thing> {
+/// The files in shared memory that living processes hold.
+fn held() -> BTreeSet<PathBuf> {
     let mut held = BTreeSet::new();
     for (_, process) in processes() {
-        for file in open(&process) {
-            let socket = file.to_str().and_then(|name| name.strip_prefix("socket:[")?.strip_suffix(']'));
-            held.insert(
-                socket.map_or_else(|| Thing::Shared(file.clone()), |n| Thing::Listening(n.to_owned())),
-            );
-        }
+        held.extend(open(&process));
         let maps = fs::read_to_string(process.join("maps")).unwrap_or_default();
-        let mapped = maps.lines().filter_map(|line| Some(PathBuf::from(&line[line.find("/dev/shm/")?..])));
-        held.extend(mapped.map(Thing::Shared));
+        held.extend(maps.lines().filter_map(|line| Some(PathBuf::from(&line[line.find("/dev/shm/")?..]))));
     }
     held
 }

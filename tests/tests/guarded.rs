@@ -2,17 +2,18 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use tests::moments::Moment;
-use tests::running::status;
 use tests::trial::Trial;
 use tests::{succeed, text};
 
 /// A worker of two is killed, and the coordinator starts another in its place.
-fn a_killed_worker_comes_back(trial: &Trial, guard: &str) {
+fn a_killed_worker_comes_back(trial: &Trial, guard: &str, shown: [&str; 2]) {
     trial.scene.hosts_also(&format!("security: {guard}"));
     let mut attempt = trial.begin(Moment::Backward, "wait");
     attempt.comes_to(0);
     // Who shows nothing learns nothing.
-    assert!(status(attempt.folder()).is_null());
+    assert!(attempt.status().is_null());
+    let ask = [["status", "--json"], ["--output", text(attempt.folder())], shown].concat();
+    assert!(succeed("coordinator", &ask).contains("\"running\""));
     attempt.let_go(0);
     attempt.finishes(guard).leaves_nothing();
     let finished = trial.begin(Moment::Backward, "kill").finishes(guard);
@@ -26,7 +27,8 @@ fn a_killed_worker_comes_back_with_its_certificate() {
     let trial = Trial::new("local", 2, &[]);
     let (hosts, folder) = (trial.scene.path("hosts.yaml"), trial.scene.path("certificates"));
     let _ = succeed("coordinator", &["certificates", "--nodes", text(&hosts), "--output", text(&folder)]);
-    a_killed_worker_comes_back(&trial, &format!("{{ certificates: {} }}", folder.display()));
+    let guard = format!("{{ certificates: {} }}", folder.display());
+    a_killed_worker_comes_back(&trial, &guard, ["--certificates", text(&folder)]);
 }
 
 #[test]
@@ -34,5 +36,6 @@ fn a_killed_worker_comes_back_with_the_join_token() {
     let trial = Trial::new("local", 2, &[]);
     let token = trial.scene.path("token");
     std::fs::write(&token, "s3cret\n").unwrap();
-    a_killed_worker_comes_back(&trial, &format!("{{ token_file: {} }}", token.display()));
+    let guard = format!("{{ token_file: {} }}", token.display());
+    a_killed_worker_comes_back(&trial, &guard, ["--token-file", text(&token)]);
 }

@@ -12,8 +12,12 @@ pub fn of(address: &str) -> Result<String, Failure> {
     let all = if_addrs::get_if_addrs()
         .map_err(|e| Failure::other(format!("cannot list this host's network interfaces: {e}")))?;
     let wanted = addresses(address)?;
-    let found = all.iter().find(|interface| wanted.contains(&interface.ip()));
-    found.map(|interface| interface.name.clone()).ok_or_else(|| {
+    // A name may stand for an address of the loopback too, which other hosts cannot reach.
+    let (loopback, others): (Vec<IpAddr>, _) = wanted.into_iter().partition(IpAddr::is_loopback);
+    let found = all.iter().find(|interface| others.contains(&interface.ip()));
+    // All of 127.0.0.0/8 is the loopback's, which lists one address of it.
+    let lo = all.iter().find(|interface| !loopback.is_empty() && interface.is_loopback());
+    found.or(lo).map(|interface| interface.name.clone()).ok_or_else(|| {
         let own = all.iter().map(|interface| format!("{} ({})", interface.ip(), interface.name));
         Failure::input(format!(
             "--address {address}: no network interface of this host has it; expected one of {}",
@@ -38,6 +42,8 @@ mod tests {
     fn an_address_has_the_name_of_its_interface() {
         assert_eq!(of("127.0.0.1").expect("every host has it"), "lo");
         assert_eq!(of("localhost").expect("every host has it"), "lo");
+        // What Debian gives a host's own name where it has no fixed address.
+        assert_eq!(of("127.0.1.1").expect("every host has it"), "lo");
     }
 
     #[test]

@@ -42,7 +42,7 @@ fn main() -> ExitCode {
     #[cfg(feature = "nccl")]
     if std::env::var_os("TORCH_NCCL_ASYNC_ERROR_HANDLING").is_none() {
         // libtorch's default ends the process when an operation fails, and then no epoch follows.
-        // SAFETY: no other thread exists yet.
+        // SAFETY: no other thread exists yet: nothing has asked CUDA for its devices.
         unsafe { std::env::set_var("TORCH_NCCL_ASYNC_ERROR_HANDLING", "0") };
     }
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
@@ -85,7 +85,7 @@ fn told(failure: &Failure) -> ExitCode {
 /// Has NCCL open connections on the interface of the host file's address alone, where nobody says otherwise.
 #[cfg(feature = "nccl")]
 fn bind_nccl(args: &serve::Args) -> Result<(), Failure> {
-    if args.uses_gpu()? && std::env::var_os("NCCL_SOCKET_IFNAME").is_none() {
+    if args.asks_for_gpu() && std::env::var_os("NCCL_SOCKET_IFNAME").is_none() {
         let name = worker::interface::of(&args.address)?;
         // SAFETY: no other thread exists yet.
         unsafe { std::env::set_var("NCCL_SOCKET_IFNAME", format!("={name}")) };

@@ -4,23 +4,17 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use rusqlite::{Connection, OpenFlags};
 use settings::{Hosts, Launcher, Run};
 
 use crate::failure::Failure;
-use crate::folder::RunFolder;
-use crate::{journal, tell};
+use crate::folder::{self, RunFolder};
+use crate::journal::{self, Lead};
+use crate::tell;
 
 /// The job's script, with `@WORDS@` in place of what depends on the run.
 const TEMPLATE: &str = include_str!("../../../deploy/slurm/run.sbatch");
 /// The script in the run folder.
 const SCRIPT: &str = "submit.sbatch";
-/// Seconds before the end at which the job is told, where nothing was measured.
-const LEAD: u64 = 300;
-/// Slurm looks every 30 s; workers and coordinator need a moment to end.
-const MARGIN: u64 = 60;
-/// The most that Slurm takes.
-const MOST: u64 = 65_535;
 
 /// Arguments of `coordinator submit`.
 #[derive(clap::Args)]
@@ -128,18 +122,39 @@ fn script(run: &Run, hosts: &Hosts, output: &Path, lead: &Lead, command: &str) -
             "run.output {log}: expected a path without blanks and quotes under Slurm"
         )));
     }
+    // Told in its first half, a short job would get nowhere.
+    let half = slurm.time.as_deref().and_then(limit).map_or(u64::MAX, |limit| limit / 2);
+    let seconds = lead.seconds().min(half);
     let words = [
         ("@NAME@", run.run.name.clone()),
         ("@NODES@", nodes.to_string()),
         ("@LOG@", log),
         ("@WHY@", lead.why()),
-        ("@LEAD@", lead.seconds().to_string()),
+        ("@LEAD@", seconds.to_string()),
+        ("@NEEDED@", quoted(&shown(&output.join(folder::LEAD)))),
         ("@OPTIONS@", options.trim_end().to_owned()),
         ("@DIRECTORY@", quoted(&shown(&directory))),
         ("@PAUSE@", "10".into()),
         ("@COORDINATOR@", command.to_owned()),
     ];
     Ok(words.iter().fold(TEMPLATE.to_owned(), |text, (word, value)| text.replace(word, value)))
+}
+
+/// Seconds of a time limit as sbatch takes it: `M`, `M:S`, `H:M:S`, `D-H`, `D-H:M`, `D-H:M:S`. `None`: no such limit.
+fn limit(time: &str) -> Option<u64> {
+    let (days, rest) = time.split_once('-').map_or((None, time), |(days, rest)| (Some(days), rest));
+    let parts = rest.split(':').map(|part| part.parse().ok()).collect::<Option<Vec<u64>>>()?;
+    let (hours, minutes, seconds) = match (days, parts.as_slice()) {
+        (None, [minutes]) => (0, *minutes, 0),
+        (None, [minutes, seconds]) => (0, *minutes, *seconds),
+        (Some(_), [hours]) => (*hours, 0, 0),
+        (Some(_), [hours, minutes]) => (*hours, *minutes, 0),
+        (_, [hours, minutes, seconds]) => (*hours, *minutes, *seconds),
+        _ => return None,
+    };
+    let days: u64 = days.map_or(Some(0), |days| days.parse().ok())?;
+    let total = [(days, 86_400), (hours, 3_600), (minutes, 60), (seconds, 1)];
+    total.iter().try_fold(0_u64, |sum, (count, unit)| sum.checked_add(count.checked_mul(*unit)?))
 }
 
 fn shown(path: &Path) -> String {
@@ -149,59 +164,6 @@ fn shown(path: &Path) -> String {
 /// A word for bash.
 fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
-}
-
-/// How long before its end a job must be told.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Lead {
-    /// Nothing is known of the run yet.
-    Unknown,
-    /// The longest step and the longest checkpoint of the run so far, seconds.
-    Measured { step: f64, checkpoint: f64 },
-}
-
-impl Lead {
-    /// From a run's journal, if there is one with a checkpoint.
-    fn of(journal: &Path) -> Self {
-        measured(journal).unwrap_or(Self::Unknown)
-    }
-
-    /// The step under way is finished, then a checkpoint is written: twice the longest of both.
-    fn seconds(self) -> u64 {
-        match self {
-            Self::Unknown => LEAD,
-            Self::Measured { step, checkpoint } => {
-                ((2.0 * (step + checkpoint)).ceil() as u64 + MARGIN).min(MOST)
-            }
-        }
-    }
-
-    fn why(self) -> String {
-        match self {
-            Self::Unknown => format!("{LEAD} s, because the run has no checkpoint yet to measure"),
-            Self::Measured { step, checkpoint } => format!(
-                "twice the longest step ({step:.1} s) and checkpoint ({checkpoint:.1} s) of the run so far, and {MARGIN} s"
-            ),
-        }
-    }
-}
-
-/// Steps from commit to commit; checkpoints from the commit before them, with an evaluation between where there was
-/// one: rather too long than too short. What lies between two terms is left out.
-fn measured(journal: &Path) -> Option<Lead> {
-    let connection = Connection::open_with_flags(journal, OpenFlags::SQLITE_OPEN_READ_ONLY).ok()?;
-    let longest =
-        |sql: &str| connection.query_row(sql, [], |row| row.get::<_, Option<f64>>(0)).ok().flatten();
-    let checkpoint = longest(
-        "SELECT max(c.at - s.at) FROM checkpoints c JOIN steps s ON s.step = c.step AND s.voided = 0 WHERE c.at >= s.at
-         AND NOT EXISTS (SELECT 1 FROM terms t WHERE t.at BETWEEN s.at AND c.at)",
-    )?;
-    let step = longest(
-        "SELECT max(b.at - a.at) FROM steps a JOIN steps b ON b.step = a.step + 1 WHERE a.voided = 0 AND b.voided = 0
-         AND NOT EXISTS (SELECT 1 FROM terms t WHERE t.at BETWEEN a.at AND b.at)",
-    )
-    .unwrap_or(0.0);
-    Some(Lead::Measured { step, checkpoint })
 }
 
 #[cfg(test)]
@@ -252,20 +214,23 @@ mod tests {
     }
 
     #[test]
-    fn the_lead_is_twice_what_was_measured_and_leaves_the_time_between_two_terms_out() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("j");
-        assert_eq!(Lead::of(&path).seconds(), LEAD);
-        let connection = Connection::open(&path).expect("opened");
-        connection
-            .execute_batch(
-                "CREATE TABLE terms (term, at); CREATE TABLE steps (step, at, voided); CREATE TABLE checkpoints (step, at);
-                 INSERT INTO terms VALUES (1, 0), (2, 150);
-                 INSERT INTO steps VALUES (1, 100, 0), (2, 110, 0), (3, 200, 0), (4, 205, 0), (4, 900, 1);
-                 INSERT INTO checkpoints VALUES (2, 122.5), (4, 206);",
-            )
-            .expect("written");
-        assert_eq!(Lead::of(&path), Lead::Measured { step: 10.0, checkpoint: 12.5 });
-        assert_eq!(Lead::of(&path).seconds(), 105);
+    fn a_time_limit_is_read_as_sbatch_reads_it_and_a_short_job_is_told_in_its_second_half() {
+        let limits = [
+            ("90", Some(5_400)),
+            ("2:30", Some(150)),
+            ("1:00:00", Some(3_600)),
+            ("2-12", Some(216_000)),
+            ("1-00:30", Some(88_200)),
+            ("1-00:00:01", Some(86_401)),
+            ("UNLIMITED", None),
+            ("1:2:3:4", None),
+            ("99999999999999999999", None),
+            ("99999999999999999-1", None),
+        ];
+        for (text, seconds) in limits {
+            assert_eq!(limit(text), seconds, "{text}");
+        }
+        let text = rendered("launcher: slurm\nslurm: { nodes: 1, time: '4' }\n").expect("a script");
+        assert!(text.contains("#SBATCH --signal=B:USR1@120\n"), "{text}");
     }
 }

@@ -55,7 +55,7 @@ impl Engine {
             self.journal(Record::Checkpoint(about), out);
             return self.advance(now, out);
         }
-        let under_way = self.publishing.as_ref().filter(|under_way| under_way.about.name == name);
+        let under_way = self.publishing.get(&name);
         let (waits, stands) = (under_way.is_some(), under_way.is_some_and(|under_way| under_way.stands));
         let phase = if stands { Checkpointing::Publishing } else { Checkpointing::Staging };
         self.state = State::Checkpointing { about, phase };
@@ -106,7 +106,7 @@ impl Engine {
         }
         let digests = std::mem::take(written).into_values().flatten().collect();
         *phase = Checkpointing::Publishing;
-        self.publishing = Some(Publication { about: about.clone(), stands: true });
+        self.publishing.insert(about.name.clone(), Publication { about: about.clone(), stands: true });
         out.push(Command::PublishCheckpoint { about: about.clone(), digests });
     }
 
@@ -117,7 +117,7 @@ impl Engine {
         about: CheckpointRecord,
         out: &mut Vec<Command>,
     ) {
-        let stands = self.publishing.take().is_none_or(|under_way| under_way.stands);
+        let stands = self.publishing.remove(&about.name).is_some_and(|under_way| under_way.stands);
         if let State::Checkpointing { about: next, phase: Checkpointing::Staging } = &self.state
             && next.name == about.name
         {

@@ -107,12 +107,21 @@ impl Evidence {
         shares.flatten().cloned().collect()
     }
 
-    /// The rank that strikes by the end of its stream alone.
-    pub(crate) fn only_by_stream(&self, sees_exits: bool) -> Option<Rank> {
-        let mut own = self.signs.iter().filter(|(_, sign)| sign.is_its_own(sees_exits));
-        match (own.next(), own.next()) {
-            (Some((rank, Sign::Disconnected(_))), None) => Some(*rank),
-            _ => None,
+    /// The ranks that strike, if all of them do so by the end of their streams alone; else nobody.
+    pub(crate) fn only_by_stream(&self, sees_exits: bool) -> BTreeSet<Rank> {
+        let own = self.signs.iter().filter(|(_, sign)| sign.is_its_own(sees_exits));
+        let by_stream = |(rank, sign): &(Rank, Sign)| matches!(sign, Sign::Disconnected(_)).then_some(*rank);
+        own.map(by_stream).collect::<Option<_>>().unwrap_or_default()
+    }
+
+    /// A worker came back: what ended was its stream, and not it.
+    pub(crate) fn lives(&mut self, back: Rank) {
+        for (rank, sign) in &mut self.signs {
+            if let Sign::Disconnected(end) = sign
+                && *rank == back
+            {
+                end.lives = true;
+            }
         }
     }
 

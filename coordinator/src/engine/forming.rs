@@ -10,18 +10,26 @@ use super::failing::Sign;
 use super::state::State;
 use super::{Command, Defect, Engine, EpochRecord, Rank, Record};
 
+/// A worker gives a world up after the coordinator did, which knows better who does not come.
+const LATER: Duration = Duration::from_secs(5);
+
 impl Engine {
     /// Enough are there: the next epoch, on disk before anybody hears of it (EP-1).
     pub(super) fn begin_forming(&mut self, now: Duration, out: &mut Vec<Command>) {
         let live = self.members.all().iter().filter(|(_, member)| member.is_live());
         let mut members: Vec<(Rank, u64)> = live.map(|(rank, member)| (*rank, member.incarnation)).collect();
+        if self.interrupted && self.at.is_some_and(|at| self.is_sharded(at.stage)) {
+            // All that is to come is a checkpoint: of those that the weights are cut over, and nobody beside them.
+            members.retain(|(rank, _)| self.cut.iter().any(|(holder, _)| holder == rank));
+        }
         // Where not all have a place, those that hold the run's state come first.
         let lacks = |rank| self.at.is_some_and(|at| !self.is_source(rank, at));
         members.sort_by_key(|(rank, _)| (lacks(*rank), *rank));
         members.truncate(self.spec.max_world as usize);
         self.world = members.iter().map(|(rank, _)| *rank).collect();
         let epoch = self.epoch + u64::from(!self.broken(Defect::EpochUsedTwice) || self.epoch == 0);
-        self.journal(Record::Epoch(EpochRecord { epoch, members: members.into_iter().collect() }), out);
+        let (members, hosts) = (members.into_iter().collect(), self.placed().into_iter().collect());
+        self.journal(Record::Epoch(EpochRecord { epoch, members, hosts }), out);
         let (formed, mirrored) = (BTreeSet::new(), BTreeSet::new());
         self.state = State::Forming { deadline: now + self.spec.forming, store: false, formed, mirrored };
         self.members.restart_progress(now);
@@ -42,7 +50,7 @@ impl Engine {
                 world_size: self.world.len() as u32,
                 group_rank: group_rank as u32,
                 store_address: store_address.to_owned(),
-                timeout_s: self.spec.forming.as_secs().max(1) as u32,
+                timeout_s: (self.spec.forming + LATER).as_secs() as u32,
                 nodes: nodes.clone(),
                 mirror,
             };
@@ -88,13 +96,15 @@ impl Engine {
     /// The deadline passed with somebody not connected.
     pub(super) fn fail_forming(&mut self, now: Duration, out: &mut Vec<Command>) {
         let State::Forming { formed, store, .. } = &self.state else { return };
-        // Who waits for the others says so; the one that they wait for does not.
+        // Who waits for the others says so. Where the one that they wait for says the same, they have begun to since this
+        // world forms, and it has not, unless it went this far only now: then it is another's turn first.
         let waits = |rank: &Rank| {
             let member = self.members.live(*rank);
-            member.is_some_and(|member| member.phase == "forming" && *store).then_some(*rank)
+            let waits = member.is_some_and(|member| member.phase == "forming" && *store);
+            (waits, member.map(|member| member.advanced).filter(|_| waits), *rank)
         };
         let missing = self.world.difference(formed);
-        let Some(missing) = missing.min_by_key(|rank| (waits(rank), **rank)).copied() else { return };
+        let Some(missing) = missing.min_by_key(|rank| waits(rank)).copied() else { return };
         self.suspect(now, missing, Sign::Unconnected(self.spec.forming), out);
     }
 }

@@ -109,9 +109,11 @@ impl Engine {
     /// [`Self::drain`] while no world stands: those that hold what is not on disk yet form one for it, if they can.
     pub(super) fn drain_without_world(&mut self, now: Duration, out: &mut Vec<Command>) {
         let at = self.at.map(|at| (at.stage, at.number, at.step));
-        if let Some(Publication { about, stands: true }) = &self.publishing
-            && at == Some((about.stage, about.number, about.step))
-        {
+        let is_newest = |under_way: &&Publication| {
+            let about = &under_way.about;
+            under_way.stands && at == Some((about.stage, about.number, about.step))
+        };
+        if let Some(Publication { about, .. }) = self.publishing.values().find(is_newest) {
             let phase = Checkpointing::Publishing;
             self.state = State::Checkpointing { about: about.clone(), phase };
             return;
@@ -128,8 +130,9 @@ impl Engine {
             // What the lost owned lies with their neighbours.
             (true, false) if cut && self.spec.redundant => {
                 self.start_lost(out);
-                if !matches!(self.state, State::Waiting { .. }) {
-                    self.state = State::Waiting { deadline: now + self.spec.restart_grace, lost: None };
+                // Who waits already waits on: a loss leaves a deadline that is over.
+                if !matches!(self.state, State::Waiting { deadline, .. } if deadline > now) {
+                    self.gather(now, self.spec.restart_grace, None, out);
                 }
             }
             _ => self.finish(now, Outcome::Interrupted, out),

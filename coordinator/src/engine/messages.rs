@@ -41,6 +41,11 @@ impl Engine {
                 let sign = Sign::WorkFailed { reason, wrong_input: false };
                 return self.lose_outside(now, rank, &sign, out);
             }
+            Report::WorkFailed(WorkFailed { reason, wrong_input: true }) if !active && self.at.is_some() => {
+                // The run has gone on without it, or with its host as it was: others may go on.
+                let sign = Sign::WorkFailed { reason, wrong_input: true };
+                return self.lose_outside(now, rank, &sign, out);
+            }
             // The same, and it has newer work already.
             Report::WorkFailed(WorkFailed { wrong_input: false, .. }) if epoch != self.epoch => return,
             Report::WorkFailed(WorkFailed { reason, wrong_input }) => {

@@ -93,7 +93,9 @@ pub struct Engine {
     epoch: u64,
     /// The ranks of the active epoch; nobody between two.
     world: BTreeSet<Rank>,
-    /// Ranks and hosts over which weights were last cut.
+    /// Ranks and hosts of the newest epoch, as it is recorded.
+    placed: Vec<(Rank, String)>,
+    /// Those over which weights were last cut.
     cut: Vec<(Rank, String)>,
     /// What the run does now; `None` before the world has formed.
     activity: Option<Activity>,
@@ -111,8 +113,8 @@ pub struct Engine {
     best: Option<(usize, u64, f64)>,
     /// How often each step was tried; none of them is named twice in a term, whatever was voided between.
     attempts: BTreeMap<u64, u32>,
-    /// A checkpoint that the shell is putting in place.
-    publishing: Option<Publication>,
+    /// Checkpoints that the shell is putting in place.
+    publishing: BTreeMap<CheckpointName, Publication>,
     /// What was done when a checkpoint was written.
     done_at: BTreeMap<CheckpointName, Activity>,
     /// The last strike that only the end of a stream speaks for.
@@ -147,6 +149,7 @@ impl Engine {
             spec,
             epoch: 0,
             world: BTreeSet::new(),
+            placed: Vec::new(),
             cut: Vec::new(),
             activity: None,
             done: None,
@@ -157,7 +160,7 @@ impl Engine {
             checkpoints: Vec::new(),
             best: None,
             attempts: BTreeMap::new(),
-            publishing: None,
+            publishing: BTreeMap::new(),
             done_at: BTreeMap::new(),
             doubt: None,
             furthest: 0,

@@ -1,8 +1,9 @@
 //! Samples on which workers die: found by halving, and left out from then on.
 //!
 //! A worker that ends by itself (where nobody sees its exit: whose stream ends), says that its work failed, or stands
-//! still in its own work while it owes a share of a step *strikes* the samples of that share. Two strikes on one uncommitted step that have samples in common begin a
-//! search: the step is tried with half of the suspects alone (a *probe*, which is never committed).
+//! still in its own work while it owes a share of a step *strikes* the samples of that share. Two strikes on one
+//! uncommitted step that have samples in common begin a search: the step is tried with half of the suspects alone (a
+//! *probe*, which is never committed).
 //!
 //! ```text
 //! strike → strike, samples in common → probe ── goes through ──→ its samples are cleared ──→ probe, or nobody is left
@@ -67,12 +68,11 @@ impl SuspectRecord {
     }
 }
 
-/// A strike by a worker of which nothing is known but that its stream ended: if that process joins again, it lived.
+/// A strike by workers of which nothing is known but that their streams ended: if those processes join again, they lived.
 #[derive(Debug)]
 pub(crate) struct Doubt {
-    rank: Rank,
-    host: String,
-    process: u32,
+    /// Who is not back: process and host by rank.
+    away: BTreeMap<Rank, (u32, String)>,
     /// What was known of the step's samples before.
     before: SuspectRecord,
 }
@@ -135,19 +135,30 @@ impl Engine {
             _ => Record::Suspected(SuspectRecord { step, searching: true, alone, samples }),
         };
         let before = before.cloned().unwrap_or_else(|| SuspectRecord::nobody(step));
-        self.doubt = evidence.only_by_stream(self.spec.respawns).and_then(|rank| {
-            let member = self.members.all().get(&rank)?;
-            Some(Doubt { rank, host: member.host.clone(), process: member.process, before })
-        });
+        let away: BTreeMap<Rank, (u32, String)> = evidence
+            .only_by_stream(self.spec.respawns)
+            .into_iter()
+            .filter_map(|rank| Some((rank, self.members.all().get(&rank)?)))
+            .map(|(rank, member)| (rank, (member.process, member.host.clone())))
+            .collect();
+        self.doubt = Some(Doubt { away, before }).filter(|doubt| !doubt.away.is_empty());
         self.journal(record, out);
         advances
     }
 
     /// A worker joins: the end of its stream was not its own end.
     pub(super) fn take_back(&mut self, rank: Rank, join: &Join, out: &mut Vec<Command>) {
-        let same =
-            |doubt: &Doubt| (doubt.rank, doubt.process, &doubt.host) == (rank, join.process, &join.host);
-        let Some(Doubt { before, .. }) = self.doubt.take_if(|doubt| same(doubt)) else { return };
+        let same = |process: u32, host: &str| (process, host) == (join.process, join.host.as_str());
+        if let State::Failing(evidence) = &mut self.state
+            && self.members.all().get(&rank).is_some_and(|member| same(member.process, &member.host))
+        {
+            evidence.lives(rank);
+        }
+        let Some(doubt) = &mut self.doubt else { return };
+        if doubt.away.get(&rank).is_some_and(|(process, host)| same(*process, host)) {
+            doubt.away.remove(&rank);
+        }
+        let Some(Doubt { before, .. }) = self.doubt.take_if(|doubt| doubt.away.is_empty()) else { return };
         let struck = self.quarantine.struck.as_ref().is_some_and(|struck| struck.step == before.step);
         if struck {
             self.journal(Record::Suspected(before), out);

@@ -43,6 +43,9 @@ pub struct EpochRecord {
     pub epoch: u64,
     /// Rank to incarnation.
     pub members: BTreeMap<Rank, u64>,
+    /// Rank to host, as the worker names it; empty in what older coordinators wrote.
+    #[serde(default)]
+    pub hosts: BTreeMap<Rank, String>,
 }
 
 /// A stage's start.

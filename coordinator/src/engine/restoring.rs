@@ -70,7 +70,7 @@ impl Engine {
 
     /// The attempt by which the newest step was committed: a worker that holds the step by another one took part in a
     /// future that is void.
-    fn committed_by(&self) -> u32 {
+    pub(super) fn committed_by(&self) -> u32 {
         self.committed.map_or(0, |committed| committed.attempt)
     }
 
@@ -188,7 +188,6 @@ impl Engine {
             Ok(digest) => {
                 self.restored(done.step, source, sent, out);
                 self.weights_digest = digest;
-                self.cut = self.placed();
                 self.go_on_equal(now, out);
             }
             Err(who) => {

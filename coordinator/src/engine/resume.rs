@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::agenda::Activity;
-use super::{CheckpointRecord, Command, Defect, Engine, Record, Source, Spec};
+use super::{CheckpointRecord, Command, Defect, Engine, EpochRecord, Record, Source, Spec};
 
 /// The newest committed step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +33,11 @@ impl Engine {
         for record in records {
             engine.note(record);
         }
+        if engine.committed_by() == 0 {
+            // No step since a checkpoint was opened: workers may have opened it once more, for a world that no record
+            // says to have begun, and what they hold says the same.
+            engine.cut.clear();
+        }
         engine
     }
 
@@ -45,8 +50,12 @@ impl Engine {
     /// What a record changes.
     fn note(&mut self, record: &Record) {
         match record {
-            Record::Epoch(epoch) => self.epoch = epoch.epoch,
+            Record::Epoch(EpochRecord { epoch, hosts, .. }) => {
+                self.epoch = *epoch;
+                self.placed = hosts.iter().map(|(rank, host)| (*rank, host.clone())).collect();
+            }
             Record::Stage(stage) => {
+                self.cut.clone_from(&self.placed);
                 self.consecutive_skips = 0;
                 self.weights_digest.clone_from(&stage.digest);
                 self.at = Some(At { stage: stage.stage, number: 0, step: self.committed_step() });
@@ -94,6 +103,7 @@ impl Engine {
     }
 
     fn note_restored(&mut self, to: u64, source: &Source) {
+        self.cut.clone_from(&self.placed);
         match source {
             Source::Member(_) | Source::Mirrors(_) => {}
             Source::Start => {
@@ -115,7 +125,7 @@ impl Engine {
         }
         if !matches!(source, Source::Member(_) | Source::Mirrors(_)) {
             self.consecutive_skips = 0;
-            self.publishing.iter_mut().for_each(|under_way| under_way.stands = false);
+            self.publishing.values_mut().for_each(|under_way| under_way.stands = false);
         }
     }
 

@@ -47,7 +47,7 @@ pub struct Spec {
     pub min_world: u32,
     /// Workers that take part at most.
     pub max_world: u32,
-    /// Losses in a row without a commit that the run bears.
+    /// Losses since the furthest step that was ever committed that the run bears.
     pub max_discards: u32,
     /// The launcher starts a lost worker again when told to.
     pub respawns: bool,

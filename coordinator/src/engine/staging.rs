@@ -40,7 +40,6 @@ impl Engine {
         match agreed(&digests) {
             Ok(digest) => {
                 let name = self.spec.stages.get(stage).map(|s| s.name.clone()).unwrap_or_default();
-                self.cut = self.placed();
                 self.journal(Record::Stage(StageRecord { stage, name, digest }), out);
                 self.advance(now, out);
             }

@@ -65,7 +65,8 @@ fn still_by(from: &Path, to: &Path, mut pause: impl FnMut(usize)) -> Result<(), 
             PARTS.iter().try_fold(true, |all, end| Ok(all & act(&part(from, end), &part(to, end))?))
         };
         if each(copy_part).map_err(failed)? && each(is_same).map_err(failed)? {
-            return Ok(());
+            // Without what is beside it, a database stands still too; where there is none, nothing was copied.
+            return fs::metadata(to).map(drop).map_err(failed);
         }
         pause(attempt);
     }
@@ -110,9 +111,9 @@ fn is_same(one: &Path, other: &Path) -> io::Result<bool> {
 fn look(folder: &Path, term: u64, copy: &Path) -> Result<(), JournalError> {
     let damaged = |reason: String| damaged(folder, term, reason);
     let sqlite = |error: rusqlite::Error| match error.sqlite_error_code() {
-        Some(ErrorCode::DiskFull | ErrorCode::OutOfMemory) => {
-            JournalError::Sqlite { path: copy.into(), source: error }
-        }
+        Some(
+            ErrorCode::DiskFull | ErrorCode::OutOfMemory | ErrorCode::SystemIoFailure | ErrorCode::CannotOpen,
+        ) => JournalError::Sqlite { path: copy.into(), source: error },
         // The copy is nobody else's and can be written to: what cannot be done to it is its own fault.
         _ => damaged(error.to_string()),
     };
@@ -137,7 +138,7 @@ fn look(folder: &Path, term: u64, copy: &Path) -> Result<(), JournalError> {
     let number = |sql: &str| {
         journal.connection.query_row(sql, [], |row| row.get::<_, u64>(0)).map_err(|e| damaged(e.to_string()))
     };
-    match (number("SELECT max(seq) FROM records")?, number("SELECT count(*) FROM steps")?) {
+    match (number("SELECT coalesce(max(seq), 0) FROM records")?, number("SELECT count(*) FROM steps")?) {
         (last, _) if last != records.len() as u64 => {
             Err(damaged(format!("{} of {last} records are left", records.len())))
         }

@@ -228,3 +228,20 @@ fn two_files_are_the_same_only_to_their_last_byte() {
     assert!(!is_same(&one, &file("different", "abd")).expect("read"));
     assert!(!is_same(&one, &folder.path().join("none")).expect("read"));
 }
+
+#[test]
+fn a_run_that_was_broken_off_before_its_first_record_makes_room_for_another() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    for term in 1..=3 {
+        let opened = Journal::open(folder.path(), claim(term), &run(), term > 1, &|| Ok(()));
+        let (_, past) = opened.expect("taken up");
+        assert_eq!(past, None);
+    }
+}
+
+#[test]
+fn a_journal_that_vanishes_is_not_taken_for_an_empty_one() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let error = still(&folder.path().join("gone"), &folder.path().join("to")).expect_err("nothing is there");
+    assert!(error.to_string().contains("gone"), "{error}");
+}

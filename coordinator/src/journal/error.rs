@@ -28,6 +28,21 @@ pub enum JournalError {
         /// Its newest committed step.
         step: u64,
     },
+    /// The folder's terms lack that of a journal in it.
+    #[error(
+        "{}: is of a later term than {}/terms knows: put terms/ back as it was, or, if it is lost, make the empty file {}/terms/{term}",
+        path.display(),
+        folder.display(),
+        folder.display()
+    )]
+    TermsMissing {
+        /// The run folder.
+        folder: PathBuf,
+        /// The journal.
+        path: PathBuf,
+        /// Its term.
+        term: u64,
+    },
     /// The recipe is not the one that the run began with.
     #[error(
         "{}: --resume: the recipe differs from the one that the run began with in {changed}; keys that may change are recovery, faults, checkpoint.every, checkpoint.keep and run.output: take the others back, or choose another --output",

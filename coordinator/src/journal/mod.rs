@@ -8,6 +8,7 @@
 mod changes;
 mod copy;
 mod error;
+mod lead;
 mod rollouts;
 mod schema;
 
@@ -17,6 +18,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, OptionalExtension, params};
 
 pub use error::JournalError;
+pub use lead::Lead;
 pub use rollouts::RolloutRow;
 
 use crate::engine::Record;
@@ -78,6 +80,13 @@ impl Journal {
         resume: bool,
         may: &dyn Fn() -> Result<(), TermError>,
     ) -> Result<(Self, Option<Past>), JournalError> {
+        if let Some(term) = latest(folder).filter(|latest| *latest > claim.term) {
+            return Err(JournalError::TermsMissing {
+                folder: folder.into(),
+                path: folder.join(name(term)),
+                term,
+            });
+        }
         let path = folder.join(name(claim.term));
         if let Some(earlier) = newest_below(folder, claim.term) {
             copy::begin_from(folder, earlier, claim.term)?;
@@ -108,11 +117,7 @@ impl Journal {
         let journal = Self::connect(path)?;
         let past = journal.past(folder, run, resume)?;
         if past.is_none() {
-            journal.batch(schema::EMPTY)?;
-            journal.execute(
-                "INSERT INTO run (id, recipe_digest, recipe, version, started) VALUES (?1, ?2, ?3, ?4, ?5)",
-                params![run.id, run.recipe_digest, run.recipe, proto::VERSION, claim.at],
-            )?;
+            journal.begin_anew(run, claim.at)?;
         }
         journal.execute(
             "INSERT OR REPLACE INTO terms (term, owner, at) VALUES (?1, ?2, ?3)",
@@ -120,6 +125,20 @@ impl Journal {
         )?;
         journal.execute("UPDATE run SET outcome = NULL, ended = NULL", [])?;
         Ok((journal, past))
+    }
+
+    /// Forgets a run without steps, and names the new one: both, or neither.
+    fn begin_anew(&self, run: &RunRow, at: f64) -> Result<(), JournalError> {
+        let write = || -> rusqlite::Result<()> {
+            let transaction = self.connection.unchecked_transaction()?;
+            transaction.execute_batch(schema::EMPTY)?;
+            transaction.execute(
+                "INSERT INTO run (id, recipe_digest, recipe, version, started) VALUES (?1, ?2, ?3, ?4, ?5)",
+                params![run.id, run.recipe_digest, run.recipe, proto::VERSION, at],
+            )?;
+            transaction.commit()
+        };
+        write().map_err(|e| JournalError::from_sqlite(&self.path, e))
     }
 
     fn connect(path: &Path) -> Result<Self, JournalError> {
@@ -211,6 +230,12 @@ impl Journal {
         write().map_err(|e| JournalError::from_sqlite(&self.path, e))
     }
 
+    /// How long before its end a job of this run must be told, as far as the run itself shows.
+    #[must_use]
+    pub fn lead(&self) -> Lead {
+        Lead::measured(&self.connection)
+    }
+
     fn execute(&self, sql: &str, params: impl rusqlite::Params) -> Result<(), JournalError> {
         let done = self.connection.execute(sql, params);
         done.map(|_| ()).map_err(|e| JournalError::from_sqlite(&self.path, e))
@@ -291,6 +316,15 @@ fn tell(connection: &Connection, record: &Record, at: f64) -> rusqlite::Result<(
 /// The file of a term.
 fn name(term: u64) -> String {
     format!("journal.{term}.sqlite")
+}
+
+/// The newest term that has a journal.
+fn latest(folder: &Path) -> Option<u64> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let term = |name: &std::ffi::OsStr| {
+        name.to_str()?.strip_prefix("journal.")?.strip_suffix(".sqlite")?.parse::<u64>().ok()
+    };
+    entries.filter_map(|entry| term(&entry.file_name())).max()
 }
 
 /// The newest term below `term` that has a journal.

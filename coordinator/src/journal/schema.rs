@@ -2,10 +2,9 @@
 
 /// Forgets a run without steps.
 pub(super) const EMPTY: &str = "
-BEGIN EXCLUSIVE;
 DELETE FROM run; DELETE FROM records; DELETE FROM epochs; DELETE FROM stages; DELETE FROM rollouts;
 DELETE FROM evaluations; DELETE FROM checkpoints; DELETE FROM restorations; DELETE FROM quarantine;
-COMMIT;
+DELETE FROM discards;
 ";
 
 /// Creates what is missing. Lists and maps are JSON; times are seconds since 1970. `records` is what a coordinator goes

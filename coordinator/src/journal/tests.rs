@@ -35,7 +35,9 @@ fn what_was_recorded_is_there_when_the_file_is_opened_again() {
     let folder = tempfile::tempdir().expect("temporary folder");
     let mut journal = begin(folder.path());
     let members = BTreeMap::from([(0, 1), (1, 2)]);
-    journal.record(&Record::Epoch(EpochRecord { epoch: 1, members }), 2.0).expect("recorded");
+    journal
+        .record(&Record::Epoch(EpochRecord { epoch: 1, members, hosts: BTreeMap::new() }), 2.0)
+        .expect("recorded");
     journal.record(&step(1), 3.0).expect("recorded");
     let name = CheckpointName { stage: "a".into(), step: 1 };
     journal
@@ -126,7 +128,10 @@ fn a_run_is_not_taken_up_with_another_recipe() {
 fn a_run_that_ended_before_its_first_step_makes_room_for_another() {
     let folder = tempfile::tempdir().expect("temporary folder");
     let mut journal = begin(folder.path());
-    let epoch = |epoch| Record::Epoch(EpochRecord { epoch, members: BTreeMap::from([(0, 1)]) });
+    let epoch = |epoch| {
+        let members = BTreeMap::from([(0, 1)]);
+        Record::Epoch(EpochRecord { epoch, members, hosts: BTreeMap::new() })
+    };
     journal.record(&epoch(1), 2.0).expect("recorded");
     journal.record(&Record::Ended { outcome: "no weights".into() }, 3.0).expect("recorded");
     drop(journal);
@@ -187,4 +192,20 @@ fn rollouts_come_back_as_they_were_written() {
     journal.rollouts(1, 2, &[row("new")]).expect("recorded");
     assert_eq!(journal.rollouts_of(1).expect("read"), [row("new")]);
     assert_eq!(journal.rollouts_of(2).expect("read"), []);
+}
+
+#[test]
+fn a_folder_whose_terms_are_gone_is_refused_and_keeps_its_run() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let (mut journal, _) = Journal::open(folder.path(), claim(3), &run(), false, &|| Ok(())).expect("new");
+    journal.record(&step(1), 2.0).expect("recorded");
+    drop(journal);
+    for resume in [false, true] {
+        let opened = Journal::open(folder.path(), claim(1), &run(), resume, &|| Ok(()));
+        let error = opened.expect_err("refused").to_string();
+        assert!(error.contains("journal.3.sqlite") && error.contains("terms/3"), "{error}");
+    }
+    let (_, past) = Journal::open(folder.path(), claim(4), &run(), true, &|| Ok(())).expect("taken up");
+    let records = past.expect("a run").records;
+    assert!(matches!(records.as_slice(), [Record::Step(one)] if one.step == 1), "{records:?}");
 }

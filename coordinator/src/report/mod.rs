@@ -124,16 +124,13 @@ pub enum Error {
     },
 }
 
-/// Reads a run's lines and writes `summary.json`, `curves.svg` and `report.html` into its folder; written again,
-/// they are replaced. A run without a step has a report too.
-///
-/// # Errors
-/// If a file cannot be read or written.
-pub fn write(run_folder: &Path, facts: &Facts) -> Result<Summary, Error> {
+/// [`draw`] and [`Drawn::put`].
+#[cfg(test)]
+fn write(run_folder: &Path, facts: &Facts) -> Result<Summary, Error> {
     draw(run_folder, facts)?.put(run_folder)
 }
 
-/// A run's report, not on disk yet.
+/// A run's report, not on disk yet: `summary.json`, `curves.svg` and `report.html`.
 #[derive(Debug)]
 pub struct Drawn {
     summary: Summary,
@@ -154,7 +151,7 @@ impl Drawn {
     }
 }
 
-/// Reads a run's lines, and makes of them what [`write`] writes.
+/// Reads a run's lines, and makes its report of them. A run without a step has one too.
 ///
 /// # Errors
 /// If a file cannot be read.

@@ -1,5 +1,7 @@
 //! `coordinator.interface`: where to listen, by the name of a network interface.
 
+use std::collections::BTreeSet;
+
 use settings::Listen;
 
 use crate::failure::Failure;
@@ -15,11 +17,11 @@ pub fn address(listen: &Listen) -> Result<String, Failure> {
         .map_err(|e| Failure::other(format!("cannot list this host's network interfaces: {e}")))?;
     let own = all.iter().filter(|interface| interface.name == *name && !interface.is_link_local());
     let Some(ip) = own.map(if_addrs::Interface::ip).min_by_key(std::net::IpAddr::is_ipv6) else {
-        let mut names: Vec<&str> = all.iter().map(|interface| interface.name.as_str()).collect();
-        names.dedup();
+        let usable = all.iter().filter(|interface| !interface.is_link_local());
+        let names: BTreeSet<&str> = usable.map(|interface| interface.name.as_str()).collect();
         return Err(Failure::input(format!(
             "coordinator.interface {name:?}: this host has no such interface with an address; expected one of {}",
-            names.join(", ")
+            names.into_iter().collect::<Vec<_>>().join(", ")
         )));
     };
     let port = listen.listen.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).unwrap_or(0);

@@ -1,7 +1,5 @@
 //! One command at a time.
 
-use std::time::Instant;
-
 use proto::v1::coordinator_message::Body as Order;
 use proto::v1::{Refused, Welcome};
 
@@ -85,8 +83,7 @@ impl Shell {
             }
             Command::Close { rank, incarnation } => self.streams.end(rank, incarnation),
             Command::Restart { rank } => {
-                let todo = self.children.as_mut().map(|children| children.restart(rank)).transpose()?;
-                todo.flatten().iter().for_each(|todo| self.display.say(todo));
+                self.children.as_mut().map_or(Ok(()), |children| children.restart(rank))?;
             }
             Command::Journal(record) => self.record(&record)?,
             Command::Plan { stage, number, step, attempt, world, choice } => {
@@ -136,18 +133,15 @@ impl Shell {
             self.tell_status();
         }
         self.display.verdict(verdict);
+        let now = self.started.elapsed();
         match verdict.state {
             // Where a sign needs no better one, nothing is gathered first.
-            "failing" => {
-                self.lost.get_or_insert_with(Instant::now);
-            }
-            // A sign that needs no better one: nothing was gathered first.
-            "waiting" if self.engine.waits_after_a_loss() => {
-                self.lost.get_or_insert_with(Instant::now);
+            state if state == "failing" || (state == "waiting" && self.engine.waits_after_a_loss()) => {
+                self.lost.get_or_insert(now);
             }
             "running" => {
                 if let Some(lost) = self.lost.take() {
-                    let time = lost.elapsed().as_secs_f64();
+                    let time = now.saturating_sub(lost).as_secs_f64();
                     self.display.say(&format!("running again {time:.1} s after the loss was seen"));
                 }
             }
@@ -185,6 +179,7 @@ impl Shell {
             }
             Record::Checkpoint(checkpoint) => {
                 let path = self.checkpoints.published(&checkpoint.name)?;
+                self.checkpoints.measured(self.journal.lead())?;
                 self.display.say(&format!("checkpoint {}", path.display()));
             }
             Record::Stage(stage) => self.display.stage(stage.stage),
@@ -220,6 +215,7 @@ fn changes_the_folder(command: &Command) -> bool {
 /// What is known of a loss over samples, for people.
 fn suspicion(SuspectRecord { step, searching, samples, .. }: &SuspectRecord) -> String {
     match (searching, samples.len()) {
+        (false, 0) => format!("step {step}: the worker is back, and its samples are cleared"),
         (false, count) => format!(
             "step {step}: the worker had {count} samples under way; should another be lost over the same ones, the \
              sample that does it is searched for"

@@ -8,7 +8,8 @@ use tokio::sync::mpsc;
 
 use crate::engine::{CheckpointName, CheckpointRecord, Event};
 use crate::failure::Failure;
-use crate::folder::RunFolder;
+use crate::folder::{LEAD, RunFolder};
+use crate::journal::Lead;
 use crate::tell;
 use crate::terms::{Fence, TermError};
 
@@ -17,6 +18,8 @@ const LATEST: &str = "latest";
 
 /// What a folder's name ends with that is being removed.
 const REMOVED: &str = ".removed";
+/// What one's ends with that is being written.
+const PARTIAL: &str = ".partial";
 
 /// The run's checkpoints.
 pub(super) struct Checkpoints {
@@ -31,11 +34,17 @@ pub(super) struct Checkpoints {
 }
 
 impl Checkpoints {
-    /// The checkpoints of a run; what an earlier coordinator did not come to remove is removed.
+    /// The checkpoints of a run; what earlier coordinators did not come to finish or to remove is removed.
     pub(super) fn new(folder: RunFolder, run_id: String, fence: Fence) -> Self {
         let entries = std::fs::read_dir(folder.checkpoints()).into_iter().flatten();
         let names = entries.filter_map(|entry| Some(entry.ok()?.path()));
-        names.filter(|path| path.to_string_lossy().ends_with(REMOVED)).for_each(remove);
+        let is_left = |path: &PathBuf| {
+            let name = path.to_string_lossy();
+            // Of the term before this one workers may write still.
+            let is_old = || writer(&name).is_some_and(|term| term + 1 < fence.number());
+            name.ends_with(REMOVED) || is_old()
+        };
+        names.filter(is_left).for_each(remove);
         Self { folder, run_id, fence, removed: 0, staging: None, newest: None }
     }
 
@@ -119,10 +128,18 @@ impl Checkpoints {
         Ok(path)
     }
 
-    /// Removes one. That it cannot is no reason to stop.
+    /// Says to the job's script how long a checkpoint takes.
+    pub(super) fn measured(&self, lead: Lead) -> Result<(), Failure> {
+        let written = self.folder.write(LEAD, format!("{}\n", lead.seconds()).as_bytes());
+        written.map(drop).map_err(|e| Failure::other(format!("{}: {e}", self.folder.file(LEAD).display())))
+    }
+
+    /// Removes one, unless an earlier coordinator did. That it cannot is no reason to stop.
     pub(super) fn remove(&mut self, name: &CheckpointName) {
         let path = self.folder.checkpoints().join(name.to_string());
-        if let Err(error) = self.set_aside(&path) {
+        if let Err(error) = self.set_aside(&path)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
             tracing::warn!("cannot remove {}: {error}", path.display());
         }
     }
@@ -142,6 +159,11 @@ impl Checkpoints {
     pub(super) fn newest(&self) -> Option<PathBuf> {
         self.newest.clone()
     }
+}
+
+/// The term of the coordinator that had a checkpoint written to `NAME.TERM.EPOCH.partial`.
+fn writer(path: &str) -> Option<u64> {
+    path.strip_suffix(PARTIAL)?.rsplit('.').nth(1)?.parse().ok()
 }
 
 /// Removes a folder that nobody else knows of, off this thread: it may hold many large files.
@@ -216,5 +238,13 @@ mod tests {
             verified(folder.path(), &of("../a", abc)).expect_err("outside").contains("within the checkpoint")
         );
         assert!(verified(folder.path(), &BTreeMap::new()).is_err());
+    }
+
+    #[test]
+    fn an_unfinished_checkpoint_says_of_which_term_it_is() {
+        assert_eq!(writer("/runs/r.1/checkpoints/a.b-step-5.2.7.partial"), Some(2));
+        for name in ["latest.partial", "a-step-5.partial", "a-step-5.2.7", "a-step-5.2.7.removed"] {
+            assert_eq!(writer(name), None, "{name}");
+        }
     }
 }

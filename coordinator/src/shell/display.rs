@@ -1,7 +1,7 @@
 //! Progress for people: bars with rates and time left on a terminal, plain lines elsewhere. All on stderr.
 
 use std::io::IsTerminal;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use settings::Run;
@@ -9,6 +9,7 @@ use settings::Run;
 use crate::engine::Verdict;
 use crate::report::{EvaluationLine, StepLine};
 use crate::tell;
+use crate::terms::Clock;
 
 /// Between two plain lines about steps.
 const LINE_EVERY: Duration = Duration::from_secs(5);
@@ -21,7 +22,8 @@ const FORGET: f64 = 0.9;
 pub(super) struct Display {
     stages: Vec<(String, u64)>,
     bar: Option<ProgressBar>,
-    told: Option<Instant>,
+    clock: Clock,
+    told: Option<Duration>,
     /// The last step's numbers, beside the bar.
     numbers: String,
     /// What is being done now, beside the bar.
@@ -29,14 +31,14 @@ pub(super) struct Display {
     /// Why a worker was refused last: one that tries again and again is told of once.
     refused: String,
     /// The state of the last verdict that was told, and when.
-    verdict: Option<(&'static str, Instant)>,
+    verdict: Option<(&'static str, Duration)>,
     /// Seconds a step, smoothed.
     pace: Option<f64>,
     interrupted: bool,
 }
 
 impl Display {
-    pub(super) fn new(run: &Run) -> Self {
+    pub(super) fn new(run: &Run, clock: Clock) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::new(0).with_style(ProgressStyle::default_spinner());
             bar.enable_steady_tick(Duration::from_millis(200));
@@ -46,6 +48,7 @@ impl Display {
         Self {
             stages,
             bar,
+            clock,
             told: None,
             numbers: String::new(),
             doing: String::new(),
@@ -82,11 +85,12 @@ impl Display {
             // Steps have lines of their own, and a failure is the program's last word.
             None if matches!(verdict.state, "running" | "failed") => {}
             None => {
-                let state = verdict.state;
-                let news =
-                    self.verdict.is_none_or(|(last, told)| last != state || told.elapsed() >= VERDICT_EVERY);
+                let (state, now) = (verdict.state, self.clock.now());
+                let news = self
+                    .verdict
+                    .is_none_or(|(last, told)| last != state || now.saturating_sub(told) >= VERDICT_EVERY);
                 if news {
-                    self.verdict = Some((state, Instant::now()));
+                    self.verdict = Some((state, now));
                     tell::err(verdict);
                 }
             }
@@ -121,9 +125,10 @@ impl Display {
             self.show();
             return;
         }
-        let due = self.told.is_none_or(|told| told.elapsed() >= LINE_EVERY);
+        let now = self.clock.now();
+        let due = self.told.is_none_or(|told| now.saturating_sub(told) >= LINE_EVERY);
         if due || line.number == steps || line.number == 1 {
-            self.told = Some(Instant::now());
+            self.told = Some(now);
             tell::err(format_args!(
                 "stage {name}: step {} of {steps}, {pace:.1} s/step, {} left; {numbers}",
                 line.number,

@@ -1,11 +1,12 @@
 //! What happened, as lines for people and scripts.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::Duration;
 
 use crate::engine::{EvaluationRecord, EvaluationSet, StepRecord};
 use crate::folder::RunFolder;
 use crate::report::{AnswerLine, Error, EvaluationLine, StepLine, Writer};
+use crate::terms::Clock;
 
 /// Sums that a step reports, and what each is divided by to be a mean.
 const MEANS: [(&str, &str); 10] = [
@@ -24,25 +25,26 @@ const MEANS: [(&str, &str); 10] = [
 /// Writes the run's lines as it goes.
 pub(super) struct History {
     writer: Writer,
-    step_began: Instant,
-    evaluation_began: Instant,
+    clock: Clock,
+    step_began: Duration,
+    evaluation_began: Duration,
     /// Asked about in the evaluation that is being scored.
     samples: u64,
 }
 
 impl History {
-    pub(super) fn begin(folder: &RunFolder) -> Result<Self, Error> {
-        let now = Instant::now();
+    pub(super) fn begin(folder: &RunFolder, clock: Clock) -> Result<Self, Error> {
+        let now = clock.now();
         let writer = Writer::create(folder.root())?;
-        Ok(Self { writer, step_began: now, evaluation_began: now, samples: 0 })
+        Ok(Self { writer, clock, step_began: now, evaluation_began: now, samples: 0 })
     }
 
     pub(super) fn step_begins(&mut self) {
-        self.step_began = Instant::now();
+        self.step_began = self.clock.now();
     }
 
     pub(super) fn evaluation_begins(&mut self) {
-        self.evaluation_began = Instant::now();
+        self.evaluation_began = self.clock.now();
     }
 
     pub(super) fn step(&mut self, record: &StepRecord) -> Result<StepLine, Error> {
@@ -57,11 +59,16 @@ impl History {
             grad_norm: take("grad_norm"),
             finite: !record.skip,
             skipped: record.skip,
-            seconds: self.step_began.elapsed().as_secs_f64(),
+            seconds: self.since(self.step_began),
             metrics,
         };
         self.writer.step(&line)?;
         Ok(line)
+    }
+
+    /// Seconds.
+    fn since(&self, then: Duration) -> f64 {
+        self.clock.now().saturating_sub(then).as_secs_f64()
     }
 
     pub(super) fn answers(
@@ -83,7 +90,7 @@ impl History {
             moment: record.moment,
             samples: self.samples,
             metrics: record.metrics.clone(),
-            seconds: self.evaluation_began.elapsed().as_secs_f64(),
+            seconds: self.since(self.evaluation_began),
         };
         self.writer.evaluation(&line)?;
         Ok(line)

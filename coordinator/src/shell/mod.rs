@@ -100,16 +100,17 @@ pub async fn run(prepared: Prepared) -> Result<Ended, Failure> {
     }
     fence.check().map_err(Failure::retry)?;
     announce(&folder, &run, &owner, &server.address)?;
-    let history = History::begin(&folder).map_err(Failure::other)?;
+    let history = History::begin(&folder, Clock::since(started)).map_err(Failure::other)?;
     let mut signals =
         Signals::listen().map_err(|e| Failure::other(format!("cannot listen for signals: {e}")))?;
 
-    let display = Display::new(&run);
+    let display = Display::new(&run, Clock::since(started));
     let spec = Spec { state, ..Spec::new(past.id.clone(), fence.number(), &run, &hosts) };
     let engine = Engine::resume(spec.clone(), started.elapsed(), &past.records);
     let (id, address, step) = (&past.id, &server.address, engine.committed_step());
     let (verb, root) = (if step > 0 { "goes on after" } else { "begins at" }, folder.root().display());
     display.say(&format!("run {id}: coordinator on {address}, folder {root}, {verb} step {step}"));
+    fence.check().map_err(Failure::retry)?;
     let mark = folder.mark()?;
     let (children, todo) =
         Workers::start(&hosts, program.as_deref(), &workers, &server.address, (&folder, &mark), &events)?;
@@ -220,7 +221,7 @@ struct Shell {
     children: Option<Workers>,
     queue: VecDeque<Event>,
     /// When the first sign of a loss came that work has not gone on after.
-    lost: Option<Instant>,
+    lost: Option<Duration>,
     outcome: Option<Outcome>,
     run: Run,
 }

@@ -29,10 +29,12 @@ pub enum TermError {
         holder: String,
     },
     /// The lease could not be renewed in time.
-    #[error("{}: the term's lease could not be renewed for {} s: another coordinator may have taken over, so this one stops", path.display(), HOLD.as_secs())]
+    #[error("{}: the term's lease could not be renewed for {} s{}: another coordinator may have taken over, so this one stops", path.display(), HOLD.as_secs(), why.as_ref().map(|why| format!(" ({why})")).unwrap_or_default())]
     Expired {
         /// The lease.
         path: PathBuf,
+        /// What the file system said to the last try, if it refused.
+        why: Option<String>,
     },
     /// The file system refused.
     #[error("{}: {source}; expected a folder that can be written to", path.display())]

@@ -41,12 +41,19 @@ impl fmt::Debug for Clock {
 pub(super) struct Standing {
     pub(super) number: u64,
     pub(super) terms: PathBuf,
-    renewed: Arc<Mutex<Duration>>,
+    renewed: Arc<Mutex<Renewed>>,
+}
+
+/// The last time that the lease was renewed, and what was said to tries after it.
+#[derive(Debug)]
+struct Renewed {
+    at: Duration,
+    refused: Option<String>,
 }
 
 impl Standing {
     pub(super) fn new(number: u64, terms: PathBuf, now: Duration) -> Self {
-        Self { number, terms, renewed: Arc::new(Mutex::new(now)) }
+        Self { number, terms, renewed: Arc::new(Mutex::new(Renewed { at: now, refused: None })) }
     }
 
     /// The term's lease.
@@ -55,12 +62,21 @@ impl Standing {
     }
 
     pub(super) fn renewed(&self) -> Duration {
-        *self.renewed.lock().unwrap_or_else(PoisonError::into_inner)
+        self.lock().at
     }
 
     /// The lease was written, and that began at `now`.
     pub(super) fn renew(&self, now: Duration) {
-        *self.renewed.lock().unwrap_or_else(PoisonError::into_inner) = now;
+        *self.lock() = Renewed { at: now, refused: None };
+    }
+
+    /// It could not be written.
+    pub(super) fn refuse(&self, reason: String) {
+        self.lock().refused = Some(reason);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Renewed> {
+        self.renewed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn check(&self, now: Duration) -> Result<(), TermError> {
@@ -81,7 +97,7 @@ impl Standing {
         if may_write(self.number, self.number, since) {
             return Ok(());
         }
-        Err(TermError::Expired { path: self.path() })
+        Err(TermError::Expired { path: self.path(), why: self.lock().refused.clone() })
     }
 }
 

@@ -131,6 +131,7 @@ impl Term {
         // A lease that cannot be written now may be written later: the check decides when it is too late.
         if let Err(error) = self.write(now) {
             tracing::warn!("{error}");
+            self.standing.refuse(error.to_string());
         }
         Ok(())
     }

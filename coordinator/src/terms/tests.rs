@@ -88,3 +88,14 @@ fn a_requeued_job_takes_over_from_its_earlier_start_at_once_and_from_no_other() 
     assert!(!is_requeued(&job(6, 0), &job(7, 1)));
     assert!(!is_requeued("process 1 on x, listening on a:1", &job(7, 1)));
 }
+
+#[test]
+fn a_lease_that_cannot_be_written_runs_out_with_what_the_file_system_said() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut term = claim(folder.path(), ELSEWHERE);
+    fs::create_dir(folder.path().join("terms/1.partial")).expect("in the way");
+    term.renew(seconds(3)).expect("it may be written later");
+    term.check(seconds(6)).expect("it has not run out");
+    let error = term.check(seconds(7)).expect_err("it has").to_string();
+    assert!(error.contains("could not be renewed for 7 s (") && error.contains("directory"), "{error}");
+}

@@ -2,11 +2,11 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::cluster::{Cluster, processes_naming};
 use crate::recovers::committed;
-use crate::support::{PATIENCE, Scenario, wait_for};
+use crate::support::{PATIENCE, Scenario, wait_for, wait_within};
 
 /// A run of `steps` as a job.
 struct Job<'a> {
@@ -18,7 +18,19 @@ struct Job<'a> {
 
 impl<'a> Job<'a> {
     fn submit(cluster: &'a Cluster, scenario: &'a Scenario, nodes: u32, steps: u64, set: &[&str]) -> Self {
-        let hosts = format!("launcher: slurm\nslurm: {{ nodes: {nodes}, time: '10' }}\n");
+        Self::submit_for("time: '10'", cluster, scenario, nodes, steps, set)
+    }
+
+    /// With these keys of the host file's `slurm`.
+    fn submit_for(
+        keys: &str,
+        cluster: &'a Cluster,
+        scenario: &'a Scenario,
+        nodes: u32,
+        steps: u64,
+        set: &[&str],
+    ) -> Self {
+        let hosts = format!("launcher: slurm\nslurm: {{ nodes: {nodes}, {keys} }}\n");
         fs::write(scenario.path("hosts.yaml"), hosts).unwrap();
         let path = |name: &str| scenario.path(name).display().to_string();
         let (program, hosts, recipe) = (path("bin/coordinator"), path("hosts.yaml"), path("recipe.yaml"));
@@ -51,8 +63,12 @@ impl<'a> Job<'a> {
     }
 
     fn wait_for_word(&self, word: &str) {
-        let deadline = Instant::now() + PATIENCE;
-        wait_for(word, || {
+        self.wait_for_word_within(PATIENCE, word);
+    }
+
+    fn wait_for_word_within(&self, time: Duration, word: &str) {
+        let deadline = Instant::now() + time;
+        wait_within(time, word, || {
             let log = self.log();
             assert!(Instant::now() < deadline, "{word:?} is not in:\n{log}");
             log.contains(word).then_some(())
@@ -121,6 +137,21 @@ fn a_job_that_is_told_that_its_time_is_over_writes_a_checkpoint_and_goes_on_in_a
     let log = job.log();
     assert!(log.contains("start 1, on n[1-3]") && log.contains("no step is repeated"), "{log}");
     assert_eq!((job.terms(), cluster.job(&job.id, "Restarts").as_str()), (2, "1"));
+}
+
+/// Slurm's own signal would come when it is too late.
+#[test]
+fn a_job_whose_checkpoints_take_longer_than_was_known_reminds_itself_of_its_end() {
+    let (cluster, scenario) = (Cluster::up(3), Scenario::new(&stage(60)));
+    let keys = "time: '2', extra: ['--signal=B:USR1@1']";
+    let job = Job::submit_for(keys, &cluster, &scenario, 2, 60, &["checkpoint.every=10"]);
+    job.wait_for_steps(12);
+    fs::write(scenario.path("hold"), "").unwrap();
+    job.wait_for_word_within(2 * PATIENCE, "the time is nearly over: ");
+    fs::remove_file(scenario.path("hold")).unwrap();
+    job.wait_for_word("the coordinator ended with 0");
+    job.finishes();
+    assert_eq!((job.terms(), cluster.job(&job.id, "Restarts").as_str()), (2, "1"), "{}", job.log());
 }
 
 #[test]

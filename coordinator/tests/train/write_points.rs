@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use crate::recovers::committed;
 use crate::support::Scenario;
@@ -69,7 +70,9 @@ fn a_coordinator_killed_at_any_write_loses_nothing_and_repeats_nothing() {
 #[test]
 fn a_coordinator_that_is_held_up_in_a_write_keeps_its_term() {
     let scenario = scenario();
+    let began = Instant::now();
     traced(&scenario, &["--trace", "fsync", "--inject", "fsync:delay_enter=9000000:when=12"]);
+    assert!(began.elapsed() > Duration::from_secs(9), "there was no such write");
     assert_eq!(committed(&scenario).0.len() as u64, STEPS);
     assert!(scenario.run_folder().join("report.html").exists());
 }

@@ -149,7 +149,7 @@ impl Staging {
 impl Drop for Staging {
     fn drop(&mut self) {
         if !self.published {
-            // A failed removal leaves a `.partial` folder, which the next writer removes.
+            // A failed removal leaves a `.partial` folder, which the next coordinator removes.
             let _ = fs::remove_dir_all(&self.folder);
         }
     }

@@ -4,6 +4,8 @@
 #include <cctype>
 #include <cstdlib>
 #include <cstring>
+#include <future>
+#include <thread>
 
 #include <gloo/common/error.h>
 
@@ -171,9 +173,22 @@ extern "C" void collective_line_free(std::shared_ptr<Line>* line) {
   delete line;
 }
 
-// Waits for operations that still run: cut the line first.
-extern "C" void collective_group_free(Group* group) {
-  delete group;
+// Frees the group on a thread of its own, because that waits for operations that still run (cut the line first).
+// Returns when it is freed, or after `limit_ms`.
+extern "C" void collective_group_free(Group* group, int64_t limit_ms) {
+  std::promise<void> freed;
+  auto is_freed = freed.get_future();
+  try {
+    std::thread([group, freed = std::move(freed)]() mutable {
+      delete group;
+      freed.set_value();
+    }).detach();
+  } catch (...) {
+    // There can be no more threads.
+    delete group;
+    return;
+  }
+  is_freed.wait_for(std::chrono::milliseconds(limit_ms));
 }
 
 extern "C" void collective_message_free(char* message) {

@@ -3,8 +3,7 @@
 use std::cell::RefCell;
 use std::fmt;
 use std::rc::Rc;
-use std::sync::{Arc, OnceLock, mpsc};
-use std::thread;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use tch::{Device, Tensor};
@@ -129,8 +128,10 @@ impl Pending {
         let start = Instant::now();
         loop {
             let left = deadline.saturating_sub(start.elapsed()).min(self.fate.ending());
+            // One that ends while its wait gives up has not failed.
+            let was_over = work.is_completed();
             match work.wait(left.min(self.look)) {
-                Err(Failure::Timeout) if left > self.look && !work.is_completed() => {}
+                Err(Failure::Timeout) if left > self.look && !was_over => {}
                 ended => return ended,
             }
         }
@@ -313,24 +314,14 @@ impl crate::Group for NativeGroup {
         self.fate.close();
         self.line.cut();
         for running in self.graveyard.borrow().iter() {
-            // How it ends does not matter, only that it no longer touches its tensors.
+            // How it ends does not matter, only that it no longer touches its tensors: one that Gloo forgot does not.
             let _ = running.work.wait(self.fate.ending());
         }
         if let Some(group) = self.group.borrow_mut().take() {
-            bury(group, self.fate.ending());
+            group.free_within(if self.device.is_cuda() { Duration::MAX } else { self.fate.ending() });
         }
         self.graveyard.borrow_mut().retain(|running| !running.work.is_completed());
     }
-}
-
-/// Frees the group, which waits for all that runs in it, on a thread of its own; waits `limit` for that at most.
-fn bury(group: GroupHandle, limit: Duration) {
-    let (freed, is_freed) = mpsc::channel::<()>();
-    thread::spawn(move || {
-        drop(group);
-        drop(freed);
-    });
-    let _ = is_freed.recv_timeout(limit);
 }
 
 impl Drop for NativeGroup {

@@ -73,7 +73,7 @@ unsafe extern "C" {
         message: *mut *mut c_char,
     ) -> i32;
     fn collective_group_line(group: *mut RawGroup) -> *mut RawLine;
-    fn collective_group_free(group: *mut RawGroup);
+    fn collective_group_free(group: *mut RawGroup, limit_ms: i64);
     fn collective_work_wait(work: *mut RawWork, deadline_ms: i64, message: *mut *mut c_char) -> i32;
     fn collective_work_is_completed(work: *mut RawWork) -> bool;
     fn collective_work_free(work: *mut RawWork);
@@ -237,9 +237,6 @@ impl Drop for StoreHandle {
 #[derive(Debug)]
 pub(crate) struct GroupHandle(NonNull<RawGroup>);
 
-// SAFETY: c10d's groups may be used and freed on any thread, one at a time; theirs hold the tensors by counted references.
-unsafe impl Send for GroupHandle {}
-
 impl GroupHandle {
     pub(crate) fn form_gloo(
         store: &StoreHandle,
@@ -348,10 +345,19 @@ impl GroupHandle {
     }
 }
 
+impl GroupHandle {
+    /// Frees the group, which waits for whatever still runs in it; returns when that is done, or after `limit`.
+    pub(crate) fn free_within(self, limit: Duration) {
+        let group = std::mem::ManuallyDrop::new(self);
+        // SAFETY: the pointer came from the shim and is freed once: the handle is not dropped.
+        unsafe { collective_group_free(group.0.as_ptr(), milliseconds(limit)) }
+    }
+}
+
 impl Drop for GroupHandle {
     fn drop(&mut self) {
         // SAFETY: the pointer came from the shim and is freed once.
-        unsafe { collective_group_free(self.0.as_ptr()) }
+        unsafe { collective_group_free(self.0.as_ptr(), milliseconds(Duration::MAX)) }
     }
 }
 

@@ -6,17 +6,11 @@ use serde_yaml_ng::Value;
 struct Later {
     /// The key, without list positions and without `stages`.
     key: &'static str,
-    /// The one value that this version can be said to have; `None`: none.
-    only: Option<&'static str>,
-    /// What to write instead.
-    expected: &'static str,
+    /// The one value that this version can be said to have.
+    only: &'static str,
 }
 
-const KEYS: &[Later] = &[later("rollout.weights", Some("gathered"), "gathered")];
-
-const fn later(key: &'static str, only: Option<&'static str>, expected: &'static str) -> Later {
-    Later { key, only, expected }
-}
+const KEYS: &[Later] = &[Later { key: "rollout.weights", only: "gathered" }];
 
 /// What is to be done with a contract key that no type has.
 #[derive(Debug, PartialEq, Eq)]
@@ -30,8 +24,8 @@ pub(crate) enum Verdict {
 /// The verdict over `key`; `None` if the contract does not name it.
 pub(crate) fn key(key: &str, value: &Value) -> Option<Verdict> {
     let later = KEYS.iter().find(|later| later.key == key)?;
-    if later.only.is_some() && value.as_str() == later.only {
+    if value.as_str() == Some(later.only) {
         return Some(Verdict::Accept);
     }
-    Some(Verdict::Refuse(format!("{key} is not available in this version; expected {}", later.expected)))
+    Some(Verdict::Refuse(format!("{key} is not available in this version; expected {}", later.only)))
 }

@@ -58,6 +58,11 @@ fn a_worker_that_stands_still_until_another_has_its_place_is_refused_and_changes
         stopped.goes_on();
         let finished = attempt.finishes(&format!("a stop until there was another at {moment:?}"));
         assert_eq!(replaced.ends(), Some(75), "{moment:?}:\n{}", finished.said);
+        assert!(
+            finished.said.contains(&format!("rank {rank} is taken by process {other}")),
+            "{}",
+            finished.said
+        );
         assert_eq!(outside.ends(), [Some(0); 2], "{moment:?}:\n{}", finished.said);
         finished.leaves_nothing();
     }

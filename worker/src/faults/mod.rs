@@ -194,15 +194,17 @@ mod tests {
         let folder = tempfile::tempdir().expect("temporary folder");
         let run = planning(folder.path(), vec![fault(0, Phase::Commit, FaultAction::Wait)]);
         let faults = Faults::of(&run, "a", 0);
-        let (began, waits) = (Instant::now(), faults.clone());
-        let work = thread::spawn(move || waits.strike(2, Phase::Commit));
-        while !faults.has_struck(0) {
-            thread::yield_now();
-        }
-        assert!(!work.is_finished(), "nobody has let it go");
+        let waits = faults.clone();
+        let (goes_on, went_on) = std::sync::mpsc::channel();
+        thread::spawn(move || {
+            waits.strike(2, Phase::Commit);
+            goes_on.send(()).expect("somebody listens");
+        });
+        // Longer than it takes between two looks.
+        assert!(went_on.recv_timeout(40 * LOOK).is_err(), "nobody has let it go");
+        assert!(faults.has_struck(0));
         fs::write(faults.file(0, "go"), "").expect("a file");
-        work.join().expect("it goes on");
-        assert!(began.elapsed() < LET_GO);
+        went_on.recv_timeout(LET_GO / 2).expect("it goes on");
     }
 
     #[test]

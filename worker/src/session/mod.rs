@@ -17,7 +17,7 @@ use proto::v1::worker_message::Body as Report;
 use proto::v1::{Join, Welcome, WorkerMessage};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, interval, timeout};
 use tracing::{info, warn};
 
 pub use coordinator::Coordinator;
@@ -36,6 +36,9 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long the tensor thread may take to notice that its stream is gone, before what it holds is told.
 const SETTLING: Duration = Duration::from_secs(2);
+/// How often a worker looks for the run folder, and the time between two looks.
+const LOOKS: usize = 5;
+const LOOK: Duration = Duration::from_millis(500);
 
 /// Who this worker says it is.
 #[derive(Clone, Debug)]
@@ -149,11 +152,11 @@ impl Member {
     }
 
     /// Starts the tensor thread, or tells it of what the coordinator says anew.
-    fn take_up(&mut self, welcome: &Welcome) -> Result<(), Failure> {
+    async fn take_up(&mut self, welcome: &Welcome) -> Result<(), Failure> {
         let Welcome { run_id, run_json, .. } = welcome;
         let run: settings::Run = serde_json::from_str(run_json)
             .map_err(|e| Failure::other(format!("the coordinator's recipe cannot be read: {e}")))?;
-        sees(&run.run.output.join(proto::MARK), &welcome.mark)?;
+        sees(&run.run.output.join(proto::MARK), &welcome.mark).await?;
         let grace = Duration::from_secs(run.recovery.coordinator_grace);
         if let Some(joined) = &mut self.joined {
             if joined.run_id != *run_id {
@@ -196,14 +199,21 @@ impl Joined {
 }
 
 /// Whether the run folder here is the coordinator's, which wrote `mark` into it.
-fn sees(file: &Path, mark: &str) -> Result<(), Failure> {
-    let held = std::fs::read_to_string(file).unwrap_or_default();
-    if mark.is_empty() || held.trim() == mark {
-        return Ok(());
+async fn sees(file: &Path, mark: &str) -> Result<(), Failure> {
+    let mut pause = interval(LOOK);
+    let mut reason = String::new();
+    // A network file system may need a moment.
+    for _ in 0..LOOKS {
+        pause.tick().await;
+        reason = match std::fs::read_to_string(file) {
+            Ok(held) if mark.is_empty() || held.trim() == mark => return Ok(()),
+            Ok(_) => "does not hold what the coordinator wrote there".into(),
+            Err(_) if mark.is_empty() => return Ok(()),
+            Err(error) => error.to_string(),
+        };
     }
     Err(Failure::input(format!(
-        "{} does not hold what the coordinator wrote there: host {} sees another run folder; expected one that all hosts \
-         share, under the same path",
+        "{}: {reason}: host {} sees another run folder; expected one that all hosts share, under the same path",
         file.display(),
         hostname()
     )))

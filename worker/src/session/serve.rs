@@ -46,7 +46,7 @@ impl Member {
         self.term = term;
         let (rank, incarnation) = (self.identity.rank, welcome.incarnation);
         let mut stamp = Stamp { rank, incarnation, epoch, term, stream: self.streams };
-        if let Err(failure) = self.take_up(&welcome) {
+        if let Err(failure) = self.take_up(&welcome).await {
             let reason = failure.message.clone();
             let failed = WorkFailed { reason, wrong_input: failure.exit_code == 2 };
             // The coordinator ends the run with it, and the stream.

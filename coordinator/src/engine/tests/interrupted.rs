@@ -79,10 +79,10 @@ fn a_run_that_waits_for_a_lost_worker_is_brought_to_disk_by_those_that_are_left(
     rig.event(Event::Disconnected { rank: 1, incarnation: incarnation(2), reason: "closed".into() });
     rig.pass_heard(1, &[0]);
     assert_eq!(rig.engine.verdict(rig.now).state, "waiting");
-    let mut out = rig.event(Event::Interrupted);
-    out.extend(rig.say(0, Report::StoreReady(StoreReady { address: "s:1".into() })));
+    rig.event(Event::Interrupted);
+    rig.say(0, Report::StoreReady(StoreReady { address: "s:1".into() }));
     let held = Some(rig.engine.holding(0));
-    out = rig.say(0, Report::Formed(Formed { held, mirrored: false }));
+    let out = rig.say(0, Report::Formed(Formed { held, mirrored: false }));
     rig.resume_until(&out, |_| false);
     assert_eq!(checkpoints(&rig), ["a-step-2"]);
     assert_eq!(rig.outcome(), Some(Outcome::Interrupted));
@@ -128,4 +128,22 @@ fn opened(name: &str) -> Event {
     let (stage, step) = name.split_once("-step-").expect("a name");
     let name = CheckpointName { stage: stage.into(), step: step.parse().expect("a number") };
     Event::CheckpointOpened { name, folder: "f".into() }
+}
+
+/// What he owned lies with his neighbour, and needs a worker to be brought to.
+#[test]
+fn a_run_that_is_stopped_and_then_loses_a_slice_waits_for_another_worker_to_have_it() {
+    let sharded = StageSpec { sharded: true, ..stage("a", 9) };
+    let mut rig = Rig::with(Spec { redundant: true, ..spec(2, vec![sharded]) });
+    rig.run_until(|c| matches!(order(c), Some(Order::Update(u)) if u.step == 2));
+    rig.event(Event::Interrupted);
+    rig.event(Event::Disconnected { rank: 1, incarnation: incarnation(2), reason: "closed".into() });
+    rig.pass_heard(10, &[0]);
+    assert_eq!((rig.engine.verdict(rig.now).state, rig.outcome()), ("waiting", None));
+    rig.join(1);
+    rig.say(0, Report::StoreReady(StoreReady { address: "s:1".into() }));
+    let held = Some(rig.engine.holding(0));
+    rig.say(0, Report::Formed(Formed { held, mirrored: true }));
+    let out = rig.say(1, Report::Formed(Formed::default()));
+    assert!(out.iter().any(|c| matches!(order(c), Some(Order::Restore(r)) if r.step == 1)), "{out:?}");
 }

@@ -109,6 +109,29 @@ fn a_worker_that_hangs_while_the_world_forms_is_lost_and_not_those_that_wait_for
     assert_eq!(restarted, [1]);
 }
 
+/// It says that it forms, as those do that wait for it; in the second world only they say so anew.
+#[test]
+fn a_worker_that_hangs_in_the_forming_itself_is_lost_with_the_second_world_at_the_latest() {
+    let mut rig = Rig::with(Spec { respawns: true, ..spec(2, vec![stage("a", 9)]) });
+    (0..2).for_each(|rank| drop(rig.join(rank)));
+    for epoch in 1..=2 {
+        rig.say(0, Report::StoreReady(StoreReady { address: "s:1".into() }));
+        for _ in 0..70 {
+            rig.pass(seconds(1));
+            if rig.engine.epoch() > epoch || started(&rig.done).len() as u64 == epoch {
+                break;
+            }
+            for (rank, progress) in [(0, epoch), (1, 1)] {
+                let beat = proto::v1::Heartbeat { phase: "forming".into(), progress };
+                rig.event(rig.message(rank, Report::Heartbeat(beat)));
+            }
+        }
+        let lost = *started(&rig.done).last().expect("somebody is lost");
+        rig.event(holding(lost, 200, None));
+    }
+    assert_eq!(started(&rig.done), [0, 1]);
+}
+
 #[test]
 fn what_a_stranger_was_refused_for_is_not_told_of_the_worker_that_then_dies() {
     let mut rig = at_update(Spec { respawns: true, ..spec(2, vec![stage("a", 9)]) });
@@ -412,4 +435,27 @@ fn slices_that_are_lost_with_their_mirrors_come_from_the_newest_checkpoint() {
     assert!(opened(redundant(3), &[1, 2]), "rank 2 mirrors rank 1");
     assert!(opened(spec(3, vec![]), &[1]), "nobody mirrors anybody");
     assert!(!opened(redundant(4), &[0, 2]), "1 and 3 mirror 0 and 2");
+}
+
+/// On the same hosts: elsewhere a rank would own another slice.
+#[test]
+fn slices_that_all_workers_hold_outlive_their_coordinator() {
+    let cut = || spec(2, vec![StageSpec { sharded: true, ..stage("a", 9) }]);
+    let mut rig = Rig::with(cut());
+    rig.run_until(|c| matches!(order(c), Some(Order::Rollout(r)) if r.step == 3));
+    let journal: Vec<Record> = records(&rig.done).into_iter().cloned().collect();
+    let held = Some(rig.engine.holding(0));
+    for (host, goes_on) in [("host1", true), ("elsewhere", false)] {
+        let mut rig = Rig::with(cut());
+        rig.engine = Engine::resume(cut(), Duration::ZERO, &journal);
+        for (rank, host) in [(0, "host0"), (1, host)] {
+            let join = Join { run_id: "test".into(), host: host.into(), held, ..join("1", rank) };
+            rig.event(Event::Joining { stream: u64::from(rank), rank, join });
+        }
+        rig.say(0, Report::StoreReady(StoreReady { address: "s:1".into() }));
+        rig.say(0, Report::Formed(Formed { held, mirrored: false }));
+        let out = rig.say(1, Report::Formed(Formed { held, mirrored: false }));
+        let begins = out.iter().any(|c| matches!(c, Command::Plan { step: 3, .. }));
+        assert_eq!(begins, goes_on, "{host}: {out:?}");
+    }
 }

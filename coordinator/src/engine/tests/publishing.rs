@@ -74,3 +74,30 @@ fn a_run_whose_last_record_cannot_be_written_ends_all_the_same() {
     let failed = Outcome::Failed { reason: "no space left".into(), exit_code: 1 };
     assert!(out.contains(&Command::End(failed)), "{out:?}");
 }
+
+/// The one that is void comes to its place first.
+#[test]
+fn two_on_their_way_are_told_apart() {
+    let cut = StageSpec { sharded: true, checkpoint_every: 2, ..stage("a", 9) };
+    let mut rig = Rig::with(spec(1, vec![cut]));
+    rig.run_until(|c| matches!(c, Command::PublishCheckpoint { .. }));
+    let void = rig.done.iter().find_map(carry_out_publication).expect("it is asked for");
+    // The state is lost, and no checkpoint is recorded: the run begins again.
+    let incarnation = rig.sender(0).incarnation;
+    rig.event(Event::Disconnected { rank: 0, incarnation, reason: "closed".into() });
+    rig.pass(seconds(1));
+    rig.join(0);
+    rig.say(0, Report::StoreReady(StoreReady { address: "s:1".into() }));
+    let out = rig.say(0, Report::Formed(Formed::default()));
+    rig.resume_until(&out, |c| matches!(order(c), Some(Order::Update(u)) if u.step == 1));
+    let is_update = |c: &&Command| matches!(order(c), Some(Order::Update(u)) if u.step == 1);
+    let update: Vec<Command> = rig.done.iter().rev().find(is_update).into_iter().cloned().collect();
+    rig.say(0, Report::Leaving(proto::v1::Leaving { seconds: 30 }));
+    rig.resume_until(&update, |c| matches!(c, Command::PublishCheckpoint { .. }));
+    let published = rig.done.iter().rev().find_map(carry_out_publication).expect("it is asked for");
+    let out = rig.event(void);
+    assert!(records(&out).is_empty(), "{out:?}");
+    let out = rig.event(published);
+    assert!(matches!(records(&out)[0], Record::Checkpoint(c) if c.name.to_string() == "a-step-1"), "{out:?}");
+    assert!(rig.engine.publishing.is_empty());
+}

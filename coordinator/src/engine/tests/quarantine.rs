@@ -230,3 +230,29 @@ fn a_worker_whose_stream_ends_and_that_comes_back_has_struck_no_sample() {
     }
     assert!(!searched(&rig));
 }
+
+/// A link that was down for a moment: they are back before it is concluded why their streams ended, or after.
+#[test]
+fn workers_whose_streams_end_together_and_that_come_back_have_struck_no_sample() {
+    for away in [Duration::ZERO, seconds(1)] {
+        let mut rig = external(2);
+        rig.run_until(|c| matches!(order(c), Some(Order::Update(u)) if u.step == 2));
+        for rank in 0..2 {
+            let incarnation = rig.sender(rank).incarnation;
+            rig.event(Event::Disconnected { rank, incarnation, reason: "reset".into() });
+        }
+        rig.pass(away);
+        for rank in 0..2 {
+            let held = Some(rig.engine.holding(0));
+            let join = Join { run_id: "test".into(), held, ..join("1", rank) };
+            rig.event(Event::Joining { stream: 9, rank, join });
+        }
+        rig.pass(seconds(1));
+        assert_eq!(rig.engine.verdict(rig.now).state, "forming");
+        let last = records(&rig.done).into_iter().rev().find_map(|record| match record {
+            Record::Suspected(suspects) => Some(suspects.samples.clone()),
+            _ => None,
+        });
+        assert_eq!(last, (!away.is_zero()).then(Vec::new), "away for {away:?}");
+    }
+}
