@@ -1,5 +1,6 @@
 //! A folder with everything that a run needs: data set, model, host file, recipe.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -8,7 +9,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::running::{Ended, Running};
-use crate::{left, photographs, program, root, succeed, text};
+use crate::{left, photographs, program, recovery, root, succeed, text};
 
 /// What a run starts from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,13 +53,34 @@ impl Scene {
         model
     }
 
+    /// [`Scene::new`] of so many steps of PRPO from fresh weights.
+    #[must_use]
+    pub fn prpo(steps: usize) -> Self {
+        Self::new(Start::Fresh, &format!("{{ name: explore, kind: prpo, steps: {steps} }}"))
+    }
+
+    /// What a run of it ends with to which nothing happens, on workers of this host, with these `--set`s.
+    #[must_use]
+    pub fn undisturbed(&self, workers: u32, set: &[&str]) -> BTreeMap<String, String> {
+        let (nodes, output) = (self.text("undisturbed.yaml"), self.path("undisturbed"));
+        self.write_hosts("undisturbed.yaml", "local", workers, "127.0.0.1:0");
+        let mut command = self.command(&nodes);
+        command.arg("--output").arg(&output).args(set).args(NO_EVALUATION);
+        let _ = Running::start(command, &output).end().with(0);
+        recovery::weights(&output)
+    }
+
     /// Writes the host file: one host called `here`.
     pub fn hosts(&self, launcher: &str, workers: u32, listen: &str) {
+        self.write_hosts("hosts.yaml", launcher, workers, listen);
+    }
+
+    fn write_hosts(&self, name: &str, launcher: &str, workers: u32, listen: &str) {
         let text = format!(
             "launcher: {launcher}\ncoordinator: {{ listen: \"{listen}\" }}\nhosts:\n  - {{ name: here, workers: \
              {workers}, threads: 1 }}\n"
         );
-        fs::write(self.path("hosts.yaml"), text).expect("a host file is written");
+        fs::write(self.path(name), text).expect("a host file is written");
     }
 
     /// Adds a line to the host file.
@@ -136,9 +158,15 @@ impl Scene {
     /// The coordinator on this scene's files.
     #[must_use]
     pub fn coordinator(&self, arguments: &[&str]) -> Command {
+        let mut command = self.command(&self.text("hosts.yaml"));
+        command.args(arguments);
+        command
+    }
+
+    fn command(&self, nodes: &str) -> Command {
         let mut command = Command::new(program("coordinator"));
-        let files = ["--nodes", &self.text("hosts.yaml"), "--recipe", &self.text("recipe.yaml")];
-        command.args(files).args(arguments).current_dir(root()).stdin(Stdio::null());
+        command.args(["--nodes", nodes, "--recipe", &self.text("recipe.yaml")]);
+        command.current_dir(root()).stdin(Stdio::null());
         left::mark(&mut command, self.folder.path());
         command
     }

@@ -1,21 +1,15 @@
 //! What stays when something dies: a clear word, everything that was done, and no process.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::path::Path;
-
 use tests::outside::Outside;
 use tests::recovery::{assert_exactly_once, journal, steps, weights};
 use tests::running::{status, wait_for, workers_of};
-use tests::scene::{NO_EVALUATION, Scene, Start};
-
-fn scene(steps: u32) -> Scene {
-    Scene::new(Start::Fresh, &format!("{{ name: explore, kind: prpo, steps: {steps} }}"))
-}
+use tests::scene::{NO_EVALUATION, Scene};
 
 /// Faults are for tests: without the flag nothing runs, and nothing is made.
 #[test]
 fn planned_faults_are_refused_unless_they_are_allowed() {
-    let scene = scene(4);
+    let scene = Scene::prpo(4);
     let refused = scene.run(&["--set", "faults=[{rank: 1, step: 2, phase: update, do: kill}]"]).with(2);
     refused.says(&["1 faults", "--allow-faults"]);
     assert!(!scene.run_folder().exists());
@@ -24,9 +18,8 @@ fn planned_faults_are_refused_unless_they_are_allowed() {
 /// A run of four steps in which something happens to the second worker in step 2: it finishes, with the weights of a
 /// run to which nothing happened, bit for bit, and every sample counts once.
 fn survives(phase: &str, action: &str, more: &[&str]) -> Scene {
-    let scene = scene(4);
-    let undisturbed = scene.text("undisturbed");
-    let _ = scene.run(&[["--output", undisturbed.as_str()].as_slice(), &NO_EVALUATION].concat()).with(0);
+    let scene = Scene::prpo(4);
+    let expected = scene.undisturbed(2, &[]);
     let faults = format!("faults=[{{rank: 1, step: 2, phase: {phase}, do: {action}}}]");
     let arguments = [["--allow-faults", "--set", faults.as_str()].as_slice(), &NO_EVALUATION, more].concat();
     let ended = scene.run(&arguments).with(0);
@@ -38,7 +31,7 @@ fn survives(phase: &str, action: &str, more: &[&str]) -> Scene {
     assert_exactly_once(&run);
     assert!(ended.stderr.contains("s after the loss was seen"), "no time is told:\n{}", ended.stderr);
     assert_eq!(steps(&run).len(), 4);
-    assert_eq!(weights(&run), weights(Path::new(&undisturbed)), "other weights than without the fault");
+    assert_eq!(weights(&run), expected, "other weights than without the fault");
     assert!(scene.read("report.html").ends_with("</html>\n"));
     scene
 }
@@ -88,7 +81,7 @@ fn a_worker_killed_before_it_applies_a_step_takes_it_over_from_the_other() {
 /// The first rank writes it.
 #[test]
 fn a_worker_killed_while_it_writes_a_checkpoint_leaves_no_half_of_one() {
-    let scene = scene(4);
+    let scene = Scene::prpo(4);
     let fault = "faults=[{rank: 0, step: 2, phase: checkpoint, do: kill}]";
     let set = ["--allow-faults", "--set", fault, "--set", "checkpoint.every=2"];
     let _ = scene.run(&[set.as_slice(), &NO_EVALUATION].concat()).with(0);
@@ -103,7 +96,7 @@ fn a_worker_killed_while_it_writes_a_checkpoint_leaves_no_half_of_one() {
 
 #[test]
 fn a_worker_killed_while_the_world_forms_is_replaced() {
-    let scene = scene(2);
+    let scene = Scene::prpo(2);
     let fault = "faults=[{rank: 1, step: 1, phase: forming, do: kill}]";
     let _ = scene.run(&[["--allow-faults", "--set", fault].as_slice(), &NO_EVALUATION].concat()).with(0);
     assert!(scene.run_folder().join("logs/fault-0.struck").exists());
@@ -130,18 +123,11 @@ fn a_worker_whose_work_hangs_is_replaced_when_its_progress_is_overdue() {
     assert!(reason.contains("made no progress for"), "{reason}");
 }
 
-/// What an undisturbed run of the scene ends with.
-fn undisturbed(scene: &Scene, more: &[&str]) -> std::collections::BTreeMap<String, String> {
-    let folder = scene.text("undisturbed");
-    let _ = scene.run(&[["--output", folder.as_str()].as_slice(), &NO_EVALUATION, more].concat()).with(0);
-    weights(Path::new(&folder))
-}
-
 /// Workers that are not its children keep the run's state in memory, and the journal has the rest.
 #[test]
 fn a_killed_coordinator_goes_on_with_the_workers_that_are_still_there_and_repeats_no_step() {
-    let scene = scene(40);
-    let expected = undisturbed(&scene, &[]);
+    let scene = Scene::prpo(40);
+    let expected = scene.undisturbed(2, &[]);
     scene.hosts("external", 2, "127.0.0.1:0");
     let running = scene.begin(&NO_EVALUATION);
     let _ = running.address();
@@ -164,9 +150,9 @@ fn a_killed_coordinator_goes_on_with_the_workers_that_are_still_there_and_repeat
 /// rollouts that the journal has.
 #[test]
 fn a_killed_coordinators_run_is_taken_up_from_its_checkpoint_with_the_same_weights() {
-    let scene = scene(12);
+    let scene = Scene::prpo(12);
     let set = ["--set", "checkpoint.every=4"];
-    let expected = undisturbed(&scene, &set);
+    let expected = scene.undisturbed(2, &set);
     let arguments = [set.as_slice(), &NO_EVALUATION].concat();
     let running = scene.begin(&arguments);
     running.wait_for_steps(6);
@@ -183,9 +169,9 @@ fn a_killed_coordinators_run_is_taken_up_from_its_checkpoint_with_the_same_weigh
 /// A rank's part of the optimizer is gone with it: the newest checkpoint has it, and the commits since are voided.
 #[test]
 fn sharded_state_that_dies_with_a_worker_comes_from_the_newest_checkpoint() {
-    let scene = scene(5);
+    let scene = Scene::prpo(5);
     let set = ["--set", "parallel.sharding=full", "--set", "checkpoint.every=2"];
-    let expected = undisturbed(&scene, &set);
+    let expected = scene.undisturbed(2, &set);
     let fault = "faults=[{rank: 1, step: 4, phase: backward, do: kill}]";
     let arguments = [["--allow-faults", "--set", fault].as_slice(), &set, &NO_EVALUATION].concat();
     let ended = scene.run(&arguments).with(0);
@@ -200,7 +186,7 @@ fn sharded_state_that_dies_with_a_worker_comes_from_the_newest_checkpoint() {
 /// Two of three go on, and the third comes back into a world that has moved on.
 #[test]
 fn a_world_shrinks_when_a_worker_does_not_come_back_and_grows_when_it_does() {
-    let scene = scene(60);
+    let scene = Scene::prpo(60);
     scene.hosts("external", 3, "127.0.0.1:0");
     let set = ["--set", "recovery.min_world=2", "--set", "recovery.restart_grace=1"];
     let running = scene.begin(&[set.as_slice(), &NO_EVALUATION].concat());
@@ -229,7 +215,7 @@ fn a_world_shrinks_when_a_worker_does_not_come_back_and_grows_when_it_does() {
 
 #[test]
 fn a_terminated_coordinator_ends_its_workers_and_leaves_a_checkpoint() {
-    let scene = scene(100_000);
+    let scene = Scene::prpo(100_000);
     let running = scene.begin(&NO_EVALUATION);
     running.wait_for_steps(1);
     let address = running.address();
@@ -245,7 +231,7 @@ fn a_terminated_coordinator_ends_its_workers_and_leaves_a_checkpoint() {
 
 #[test]
 fn workers_die_with_a_killed_coordinator() {
-    let scene = scene(100_000);
+    let scene = Scene::prpo(100_000);
     let running = scene.begin(&NO_EVALUATION);
     running.wait_for_steps(1);
     let address = running.address();

@@ -2,18 +2,16 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeSet;
-use std::path::Path;
 
 use tests::recovery::{assert_exactly_once, journal, steps};
-use tests::scene::{NO_EVALUATION, Scene, Start};
+use tests::scene::{NO_EVALUATION, Scene};
 
 /// Two data epochs of six steps, without the workers' deaths and with them.
 fn survives(phase: &str, action: &str, more: &[&str]) -> Scene {
-    let scene = Scene::new(Start::Fresh, "{ name: explore, kind: prpo, steps: 12 }");
-    let undisturbed = scene.text("undisturbed");
+    let scene = Scene::prpo(12);
+    let _ = scene.undisturbed(2, more);
+    let planned = steps(&scene.path("undisturbed"));
     let common = [more, &NO_EVALUATION].concat();
-    let _ = scene.run(&[["--output", undisturbed.as_str()].as_slice(), &common].concat()).with(0);
-    let planned = steps(Path::new(&undisturbed));
     let poison = planned[1].samples.first().unwrap();
     let fault = format!("faults=[{{sample: \"{poison}\", phase: {phase}, do: {action}}}]");
     // The losses that bring the search further are not counted.

@@ -1,28 +1,25 @@
 //! Slices of the optimizer's state that die with a worker: from a neighbour's memory, or else from a checkpoint.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::path::Path;
-
 use tests::recovery::{assert_exactly_once, journal, steps, weights};
-use tests::scene::{NO_EVALUATION, Scene, Start};
+use tests::scene::{NO_EVALUATION, Scene};
 
 /// A run of five steps on three workers with slices and mirrors, a checkpoint after every second one, in which `faults`
 /// happen: it ends with the weights of a run without either, bit for bit. What it said, and how many steps it repeated.
 fn survives(sharding: &str, faults: &str) -> (Scene, String, i64) {
-    let scene = Scene::new(Start::Fresh, "{ name: explore, kind: prpo, steps: 5 }");
+    let scene = Scene::prpo(5);
     scene.hosts("local", 3, "127.0.0.1:0");
     let sharding = format!("parallel.sharding={sharding}");
-    let common = [["--set", &sharding, "--set", "checkpoint.every=2"].as_slice(), &NO_EVALUATION].concat();
-    let undisturbed = scene.text("undisturbed");
-    let _ = scene.run(&[["--output", undisturbed.as_str()].as_slice(), &common].concat()).with(0);
+    let common = ["--set", &sharding, "--set", "checkpoint.every=2"];
+    let expected = scene.undisturbed(3, &common);
     let faults = format!("faults=[{faults}]");
     let set = ["--allow-faults", "--set", &faults, "--set", "recovery.redundancy=neighbour"];
-    let ended = scene.run(&[set.as_slice(), &common].concat()).with(0);
+    let ended = scene.run(&[set.as_slice(), &common, &NO_EVALUATION].concat()).with(0);
     let run = scene.run_folder();
     assert!(run.join("logs/fault-0.struck").exists(), "the fault did not strike:\n{}", ended.stderr);
     assert_exactly_once(&run);
     assert_eq!(steps(&run).len(), 5);
-    assert_eq!(weights(&run), weights(Path::new(&undisturbed)), "other weights than without the fault");
+    assert_eq!(weights(&run), expected, "other weights than without the fault");
     let voided = journal(&run, "SELECT count(*) FROM steps WHERE voided = 1");
     (scene, ended.stderr, voided)
 }

@@ -285,7 +285,13 @@ impl Engine {
             _ => {}
         }
         let log = exited.map(|(_, lines)| log_end(&lines)).unwrap_or_default();
-        let reason = format!("rank {rank} on {host} was lost during {during}: it {}{log}", phrase(sign));
+        let reason = match sign {
+            // A host that is up again before anybody misses it resets the connections of its life before.
+            Sign::CollectiveFailed(reason) => format!(
+                "a collective failed on rank {rank} on {host} during {during}, and nobody is known to be lost: {reason}"
+            ),
+            _ => format!("rank {rank} on {host} was lost during {during}: it {}{log}", phrase(sign)),
+        };
         if wrong_input {
             return self.fail(now, reason, 2, out);
         }

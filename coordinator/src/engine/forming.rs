@@ -18,7 +18,8 @@ impl Engine {
     pub(super) fn begin_forming(&mut self, now: Duration, out: &mut Vec<Command>) {
         let live = self.members.all().iter().filter(|(_, member)| member.is_live());
         let mut members: Vec<(Rank, u64)> = live.map(|(rank, member)| (*rank, member.incarnation)).collect();
-        if self.interrupted && self.at.is_some_and(|at| self.is_sharded(at.stage)) {
+        let cut = self.at.is_some_and(|at| self.is_sharded(at.stage)) && !self.cut.is_empty();
+        if self.interrupted && cut {
             // All that is to come is a checkpoint: of those that the weights are cut over, and nobody beside them.
             members.retain(|(rank, _)| self.cut.iter().any(|(holder, _)| holder == rank));
         }

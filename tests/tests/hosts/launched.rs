@@ -3,17 +3,17 @@
 use tests::program;
 use tests::recovery::{assert_exactly_once, steps, weights};
 use tests::running::wait_for;
-use tests::scene::NO_EVALUATION;
+use tests::scene::{NO_EVALUATION, Scene};
 
 use crate::cluster::{self, Cluster};
-use crate::site::{LEASE, Site, scene, undisturbed};
+use crate::site::{LEASE, Site};
 use crate::sshd::Sshd;
 
 /// The launcher tries until the host answers again.
 #[test]
 fn a_host_behind_ssh_that_loses_power_gets_its_worker_back_when_it_is_up_again() {
     let site = Site::new(40, "ssh");
-    let expected = undisturbed(&site.scene);
+    let expected = site.scene.undisturbed(2, &[]);
     let mut sshd = Sshd::new(22);
     std::fs::create_dir(site.scene.path("bin")).unwrap();
     sshd.client(&site.scene.path("bin/ssh"));
@@ -38,7 +38,7 @@ fn a_host_behind_ssh_that_loses_power_gets_its_worker_back_when_it_is_up_again()
 /// The coordinator's own node goes: Slurm gives the job to the others, and the run goes on from its checkpoint.
 #[test]
 fn a_slurm_job_outlives_its_first_node() {
-    let (cluster, scene) = (Cluster::up(3), scene(20));
+    let (cluster, scene) = (Cluster::up(3), Scene::prpo(20));
     let hosts = "launcher: slurm\nslurm: { nodes: 2, time: '10', extra: ['--ntasks-per-node=1'] }\n";
     std::fs::write(scene.path("hosts.yaml"), hosts).unwrap();
     let files = ["--nodes", &scene.text("hosts.yaml"), "--recipe", &scene.text("recipe.yaml")];

@@ -8,7 +8,7 @@ use tests::recovery::weights;
 use tests::running::wait_for;
 use tests::trial::next_step;
 
-use crate::site::{Site, undisturbed};
+use crate::site::{Site, assert_missed};
 
 /// What is lost of a host.
 #[derive(Clone, Copy, Debug)]
@@ -21,7 +21,7 @@ enum Loss {
 /// weights of a run to which nothing happens, bit for bit, every sample counts once, and nothing is left behind.
 fn survives(loss: Loss, moment: Moment) {
     let mut site = Site::new(5, "external");
-    let expected = undisturbed(&site.scene);
+    let expected = site.scene.undisturbed(2, &[]);
     let (faults, rank) = (moment.faults(2, "wait"), moment.rank(2));
     let running = site.begin(&["--allow-faults", "--set", &faults, "--set", "checkpoint.every=1"]);
     let run = site.scene.run_folder();
@@ -44,7 +44,7 @@ fn survives(loss: Loss, moment: Moment) {
     }
     let said = running.end().with(0).stderr;
     let what = format!("{loss:?} lost at {moment:?}");
-    assert!(said.contains(&format!("rank {rank} on {host} was lost")), "{what}:\n{said}");
+    assert_missed(&said, rank + 1);
     site.is_whole(5);
     assert_eq!(weights(&run), expected, "{what}:\n{said}");
     println!("{what}: the next step was committed {:.2} s after it", next_step(&run, since).unwrap());

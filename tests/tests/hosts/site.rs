@@ -1,13 +1,11 @@
 //! Two hosts with a worker each, and the coordinator on a third.
 
-use std::collections::BTreeMap;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 
 use serde_json::Value;
-use tests::recovery::{assert_exactly_once, steps, weights};
+use tests::recovery::{assert_exactly_once, steps};
 use tests::running::Running;
-use tests::scene::{NO_EVALUATION, Scene, Start};
+use tests::scene::{NO_EVALUATION, Scene};
 use tests::{left, program};
 
 use crate::cluster::Cluster;
@@ -16,10 +14,6 @@ use crate::cluster::Cluster;
 const ADDRESS: &str = "10.77.0.1:7700";
 /// What makes the lease short, so that silence is found soon.
 pub(crate) const LEASE: [&str; 2] = ["--set", "recovery.lease=4"];
-
-pub(crate) fn scene(steps: u32) -> Scene {
-    Scene::new(Start::Fresh, &format!("{{ name: explore, kind: prpo, steps: {steps} }}"))
-}
 
 /// Two hosts with a worker each, and the coordinator on a third.
 pub(crate) struct Site {
@@ -39,8 +33,8 @@ impl Drop for Site {
 }
 
 impl Site {
-    pub(crate) fn new(steps: u32, launcher: &str) -> Self {
-        let scene = scene(steps);
+    pub(crate) fn new(steps: usize, launcher: &str) -> Self {
+        let scene = Scene::prpo(steps);
         let host = |n: u32| format!("  - {{ name: n{n}, address: 10.77.0.1{n}, workers: 1, threads: 1 }}\n");
         let hosts = format!(
             "launcher: {launcher}\ncoordinator: {{ listen: \"{ADDRESS}\" }}\nhosts:\n{}{}",
@@ -104,14 +98,10 @@ impl Site {
     }
 }
 
-/// Of a run to which nothing happens, on this host.
-pub(crate) fn undisturbed(scene: &Scene) -> BTreeMap<String, String> {
-    let plain = "launcher: local\nhosts: [{ name: here, workers: 2, threads: 1 }]\n";
-    std::fs::write(scene.path("local.yaml"), plain).unwrap();
-    let output = scene.text("undisturbed");
-    let (nodes, recipe) = (scene.text("local.yaml"), scene.text("recipe.yaml"));
-    let mut command = Command::new(program("coordinator"));
-    command.args(["--nodes", &nodes, "--recipe", &recipe, "--output", &output]).args(NO_EVALUATION);
-    let _ = Running::start(command, Path::new(&output)).end().with(0);
-    weights(Path::new(&output))
+/// Asserts that the coordinator has said that the worker of host `n` was lost. A host may be up again before its lease is
+/// over: then the end of its connections is what is seen.
+pub(crate) fn assert_missed(said: &str, n: u32) {
+    let rank = n - 1;
+    let signs = [format!("rank {rank} on n{n} was lost"), format!("rank {rank} closed its stream")];
+    assert!(signs.iter().any(|sign| said.contains(sign)), "{said}");
 }

@@ -1,5 +1,6 @@
 //! Coordinators: an engine each, a shell that carries out its commands, a term and a journal of its own.
 
+use super::transitions::place;
 use super::*;
 use crate::terms::{LEASE, may_write};
 
@@ -101,12 +102,12 @@ impl World {
         if !coordinator.alive {
             return;
         }
-        let state = coordinator.engine.verdict(now - coordinator.started).state;
+        let before = place(&coordinator.engine);
         let commands = coordinator.engine.handle(now - coordinator.started, event);
-        let after = coordinator.engine.verdict(now - coordinator.started).state;
+        let after = place(&coordinator.engine);
         let term = coordinator.term;
-        if state != after {
-            self.hit(format!("{state} → {after}"));
+        if before != after {
+            *self.passed.entry((before, after)).or_default() += 1;
             let verdict = self.coordinators[i].engine.verdict(now - self.coordinators[i].started);
             self.say(|| format!("term {term}: {verdict}"));
         }

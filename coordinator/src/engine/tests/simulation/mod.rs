@@ -7,6 +7,7 @@ mod check;
 mod coordinators;
 mod faults;
 mod runs;
+mod transitions;
 mod workers;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -87,6 +88,8 @@ struct World {
     trace: VecDeque<String>,
     /// How often what happened.
     hits: BTreeMap<String, u64>,
+    /// How often which state followed which.
+    passed: BTreeMap<(&'static str, &'static str), u64>,
     /// Violations found.
     violated: Option<String>,
 }
@@ -153,6 +156,7 @@ impl World {
             processes: 100,
             trace: VecDeque::new(),
             hits: BTreeMap::new(),
+            passed: BTreeMap::new(),
             violated: None,
         };
         world.put(Duration::ZERO, What::Start);
