@@ -139,7 +139,8 @@ impl Rig {
 
     /// Handles the first event; what its commands are answered with stands behind all others.
     fn handle_next(&mut self) {
-        let event = self.events.pop_front().expect("a run that is not over always waits for something");
+        let event = self.events.pop_front();
+        let event = event.unwrap_or_else(|| panic!("nothing to wait for: {}", self.engine.verdict(self.now)));
         for command in self.engine.handle(self.now, event) {
             let answer = self.answer(command);
             self.events.extend(answer);
@@ -157,7 +158,7 @@ impl Rig {
                     lr: 1e-3,
                     counts: Counts::default(),
                     items: BTreeMap::new(),
-                    samples: Vec::new(),
+                    samples: vec![step.to_string()],
                     cursor: step.to_string(),
                     metrics: BTreeMap::new(),
                 });
