@@ -97,8 +97,8 @@ impl Engine {
     /// The deadline passed with somebody not connected.
     pub(super) fn fail_forming(&mut self, now: Duration, out: &mut Vec<Command>) {
         let State::Forming { formed, store, .. } = &self.state else { return };
-        // Who waits for the others says so. Where the one that they wait for says the same, they have begun to since this
-        // world forms, and it has not, unless it went this far only now: then it is another's turn first.
+        // Who waits for the others says so, and so may the one that they wait for. If it has said so since the world
+        // before, its work did not advance in this one, and theirs did; else nothing tells it from them.
         let waits = |rank: &Rank| {
             let member = self.members.live(*rank);
             let waits = member.is_some_and(|member| member.phase == "forming" && *store);

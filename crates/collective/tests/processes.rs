@@ -39,6 +39,14 @@ enum Big {
 }
 
 impl Big {
+    /// Bytes by which a rank other than 0 says that it is ready to receive, and to send where it does: 48 each.
+    fn announced(self) -> u64 {
+        match self {
+            Big::Broadcast => 48,
+            Big::Shift | Big::Sums => 96,
+        }
+    }
+
     fn start(self, group: &GlooGroup) -> Vec<Work> {
         let tensor = |millions: i64| Tensor::ones([millions * 1_000_000], (Kind::Float, Device::Cpu));
         match self {
@@ -180,7 +188,10 @@ fn without_orders_a_peer_does_nothing() {
                     "shift" => Big::Shift,
                     _ => Big::Sums,
                 };
-                begun = big.start(group.as_ref().unwrap());
+                let group = group.as_ref().unwrap();
+                let before = group.wire_bytes().unwrap();
+                begun = big.start(group);
+                sends(group, before, big.announced());
                 println!("PEER begun");
             }
             ["abort"] => {
@@ -345,9 +356,11 @@ fn operations_with_a_message_on_the_way_end_soon_after_the_abort_on_both_sides()
         peers[0].order(name);
         assert_eq!(peers[0].answer(), "begun");
         peers[0].signal("-STOP");
+        let before = group.wire_bytes().unwrap();
         let works = big.start(&group);
         let count = works.len();
-        settle(&group);
+        // It cannot arrive whole where nobody reads.
+        sends(&group, before, 64 << 10);
 
         let start = Instant::now();
         assert_eq!(abort(&group, works), count, "{name}");
@@ -367,11 +380,11 @@ fn operations_with_a_message_on_the_way_end_soon_after_the_abort_on_both_sides()
     assert!(start.elapsed() < FAST, "{:?}", start.elapsed());
 }
 
-/// Returns when a silent peer takes no more.
-fn settle(group: &GlooGroup) {
-    let mut before = None;
-    while before != group.wire_bytes() {
-        before = group.wire_bytes();
-        std::thread::sleep(Duration::from_millis(50));
+/// Returns when `more` bytes than `before` are on the wire.
+fn sends(group: &GlooGroup, before: u64, more: u64) {
+    let deadline = Instant::now() + AMPLE;
+    while group.wire_bytes().unwrap() < before + more {
+        assert!(Instant::now() < deadline, "nothing is sent");
+        std::thread::yield_now();
     }
 }
